@@ -1,0 +1,70 @@
+"""How the graph turns its raw named inputs into one feature matrix, as data."""
+
+from __future__ import annotations
+
+import msgspec
+
+MISSING = "<missing>"  # what a missing string is inside the graph; a value spelt so counts as missing
+
+
+class NumberFeature(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="number"):
+    """Columns of a float64 input: shifted and scaled in float64, then cast to float32.
+
+    feature[j] = float32((input[j] - shift[j]) * scale[j]). Where `fill` is given, a missing value
+    becomes fill[j] after scaling; and where flag[j] is set, a column that is 1.0 where the value
+    was missing follows the numbers. Without `fill` missing stays NaN.
+    """
+
+    source: str
+    shift: tuple[float, ...]
+    scale: tuple[float, ...]
+    fill: tuple[float, ...] | None = None
+    flag: tuple[bool, ...] = ()
+    names: tuple[str, ...]
+
+
+class CategoryFeature(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="category"):
+    """A string input: each key has a row of numbers; what is not a key gets `other`."""
+
+    source: str
+    keys: tuple[str, ...]
+    table: tuple[tuple[float, ...], ...]
+    other: tuple[float, ...]
+    names: tuple[str, ...]
+
+
+class BlockFeature(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="block"):
+    """A float32 input that is a block of features already, such as TF-IDF weights."""
+
+    source: str
+    names: tuple[str, ...]
+
+
+Feature = NumberFeature | CategoryFeature | BlockFeature
+
+
+class Encoding(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The features of one kind of estimator, in matrix order."""
+
+    kind: str  # "tree": orders and NaN kept; "dense": filled, scaled, one-hot
+    features: tuple[Feature, ...]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(name for feature in self.features for name in feature.names)
+
+
+class Head(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What follows the estimator in the graph: calibration, link, threshold, labels.
+
+    `raw` says what the estimator gives: "margin" (binary (n, 1), multiclass (n, classes) before
+    softmax), "probability" ((n, classes)) or "value" ((n, 1), in units of the standardised target).
+    Binary: p = sigmoid(slope * margin + intercept). Multiclass: p = softmax(slope * margin).
+    Regression: value = estimate * slope + intercept, in float64.
+    """
+
+    raw: str
+    slope: float = 1.0
+    intercept: float = 0.0
+    classes: tuple[str, ...] = ()
+    threshold: float | None = None  # binary only: positive when p >= threshold
