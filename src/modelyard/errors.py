@@ -12,6 +12,8 @@
     │   ├── WrongFormat            not what its name or the spec says
     │   ├── MissingColumn          a column that the spec or contract names is not there
     │   ├── TooManyMalformed       more rows quarantined than the spec allows
+    │   ├── TooLarge               more rows, columns or bytes than the spec allows
+    │   ├── CannotSplit            too few rows, classes or groups for the parts asked for
     │   └── ContractBroken         rows that break the contract of a release
     ├── GateError                  a requirement stands in the way
     │   ├── RequirementNotMet      exit code 3
@@ -27,6 +29,7 @@
     │   ├── StoreConflict          someone else changed it first
     │   ├── StoreFormat            written by a newer version
     │   ├── QuotaExceeded          the disk quota is used up
+    │   ├── BodyCollected          the release is known, its body was removed by a collection
     │   └── AuditError             the audit log cannot be written or was edited
     ├── ServiceError               the service cannot do what was asked
     │   ├── PortTaken              another process listens there
@@ -118,6 +121,14 @@ class TooManyMalformed(DataError):
     code = "data.too_many_malformed"
 
 
+class TooLarge(DataError):
+    code = "data.too_large"
+
+
+class CannotSplit(DataError):
+    code = "data.cannot_split"
+
+
 class ContractBroken(DataError):
     """Rows that break a contract; `faults` names row, column and reason of each."""
 
@@ -190,6 +201,10 @@ class StoreFormat(StoreError):
 
 class QuotaExceeded(StoreError):
     code = "store.quota_exceeded"
+
+
+class BodyCollected(StoreError):
+    code = "store.body_collected"
 
 
 class AuditError(StoreError):

@@ -25,7 +25,7 @@ class OnnxEngine:
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         try:
             answers = self._session.run(self._names, inputs)
-        except Exception as fault:  # noqa: BLE001 - ONNX Runtime raises many classes of its own
+        except Exception as fault:
             raise EngineFailed(f"The graph could not be run: {str(fault)[:500]}") from fault
         return dict(zip(self._names, answers, strict=True))
 
@@ -44,6 +44,6 @@ class OnnxLoader:
         source = str(graph) if isinstance(graph, Path) else graph
         try:
             session = ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])
-        except Exception as fault:  # noqa: BLE001 - as above
+        except Exception as fault:
             raise BundleFormat(f"The graph cannot be loaded: {str(fault)[:500]}") from fault
         return OnnxEngine(session)

@@ -33,7 +33,7 @@ class Trial(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     fit_s: float = 0.0
     spent_s: float = 0.0  # wall time that counts against the budget, lost attempts included
     reason: str = ""
-    folder: str = ""  # its files, relative to the run's work folder
+    facts: dict[str, ParamValue] = {}  # what the fit found, such as the trees it stopped at
 
 
 class Scored(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

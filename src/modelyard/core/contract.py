@@ -68,6 +68,7 @@ class Column(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     categories: tuple[str, ...] = ()
     distinct: Count = 0
     longest: Count = 0  # characters of the longest string
+    format: str | None = None  # of dates and times written otherwise than ISO 8601, such as "%d/%m/%Y"
 
 
 MOST_CATEGORIES = 1000

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Protocol
 
 from modelyard.core.arrays import Array, Columns
+from modelyard.core.encoding import Encoding, Head
 from modelyard.core.evidence import Evidence
 from modelyard.core.ids import ReleaseId
 from modelyard.core.release import EvidenceRef, Release, Service
+from modelyard.core.run import Run, RunState
 
 
 class Engine(Protocol):
@@ -72,7 +75,10 @@ class Services(Protocol):
     def get(self, name: str) -> Service | None: ...
 
     def put(self, service: Service, *, expect_epoch: int | None) -> None:
-        """Write the row if its epoch is `expect_epoch` (None: if there is none); raises StoreConflict."""
+        """Write the row if its epoch is `expect_epoch` (None: if there is none); raises StoreConflict.
+
+        The new epoch is higher than the expected one, also where only the state changes.
+        """
         ...
 
     def all(self) -> list[Service]: ...
@@ -126,3 +132,41 @@ class Progress(Protocol):
     def say(self, line: str) -> None:
         """Print one plain line."""
         ...
+
+
+class Spawn(Protocol):
+    """Starts a process of Modelyard's own, by kind; what each kind does is wired in `app.py`."""
+
+    def __call__(self, kind: str, *, pass_fds: Sequence[int] = ()) -> subprocess.Popen[bytes]:
+        """Return the process with pipes on standard input and output."""
+        ...
+
+
+class Graphs(Protocol):
+    """Builds graphs."""
+
+    def featurizer(self, encoding: Encoding, widths: Mapping[str, int]) -> bytes: ...
+
+    def whole(self, encoding: Encoding, widths: Mapping[str, int], estimator: bytes, head: Head) -> bytes: ...
+
+
+class Runs(Protocol):
+    """Runs and their ledgers of records, numbered from 0 within each kind."""
+
+    def begin(self, name: str, spec_digest: str) -> str:
+        """Record a new run of a system and return its id."""
+        ...
+
+    def all(self, name: str | None = None) -> list[Run]:
+        """Return the runs, oldest first; one that was killed is still `running`."""
+        ...
+
+    def append(self, run: str, kind: str, number: int, record: bytes) -> bool:
+        """Write one record durably; False if exactly this one is there already; raises StoreConflict."""
+        ...
+
+    def records(self, run: str, kind: str) -> list[bytes]:
+        """Return the records of a kind, by number."""
+        ...
+
+    def finish(self, run: str, state: RunState) -> None: ...

@@ -18,6 +18,7 @@ class Release(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     sealed: str  # RFC 3339
     headline: str  # the objective with its interval, in one line
     size_bytes: int
+    collected: str | None = None  # when its body was removed by a collection, RFC 3339
 
 
 class EvidenceRef(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -43,6 +44,8 @@ class AuditEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     duration_seconds: float | None
     model_metadata: dict[str, Any]
     error_detail: str | None
+    change: str = ""  # the same on the lines of one operation
+    late: bool = False  # written after the fact, from the reserve
 
 
 class Traffic(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -1,0 +1,28 @@
+"""Starting Modelyard's own processes, one module of this package a kind."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+
+# One thread each where a library would take all cores by itself: what runs is bounded by its job.
+COMMAND = (sys.executable, "-m", "modelyard.app")
+QUIET = {"OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "ORT_DISABLE_TELEMETRY": "1", "PYTHONUNBUFFERED": "1"}
+
+
+def spawn(kind: str, *, pass_fds: Sequence[int] = ()) -> subprocess.Popen[bytes]:
+    """Start the process of a kind with pipes on its standard input and output."""
+    return subprocess.Popen(
+        [*COMMAND, kind],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        pass_fds=tuple(pass_fds),
+        env=child_environment(),
+    )
+
+
+def child_environment() -> Mapping[str, str]:
+    """Return the environment that a child starts with."""
+    return {**os.environ, **QUIET}  # noqa: TID251 - handed on whole, nothing is read

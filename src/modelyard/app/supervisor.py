@@ -1,0 +1,67 @@
+"""A service's supervisor process, with the store behind it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from modelyard.app.settings import Settings, read_settings
+from modelyard.app.spawn import COMMAND
+from modelyard.core.clock import SystemClock, stamp
+from modelyard.core.codec import decode
+from modelyard.core.evidence import Evidence, FallbackEvidence
+from modelyard.core.ids import ReleaseId, parse_release
+from modelyard.serve.children import spawner
+from modelyard.serve.messages import ERROR_FILE, SupervisorJob
+from modelyard.serve.supervisor import SupervisorPorts, supervise
+from modelyard.store.open import Store, open_store
+
+
+def main() -> None:
+    """Run the service described on standard input until it is told to stop."""
+    sys.exit(run_supervisor(decode(sys.stdin.buffer.read(), SupervisorJob), read_settings()))
+
+
+def run_supervisor(job: SupervisorJob, settings: Settings) -> int:
+    """Run a service in this process; return its exit status."""
+    clock = SystemClock()
+    store = open_store(
+        settings.home,
+        database_url=settings.database_url,
+        user=settings.user,
+        environment="service",
+        change_ticket=settings.change_ticket,
+        command=f"supervisor of {job.service}",
+        clock=clock,
+        quota_bytes=settings.quota_bytes,
+    )
+    try:
+        return supervise(job, supervisor_ports(job, store, clock))
+    finally:
+        store.close()
+
+
+def supervisor_ports(job: SupervisorJob, store: Store, clock: SystemClock) -> SupervisorPorts:
+    """Wire the store into what a supervisor needs."""
+
+    def on_fallback(release: str, tried: FallbackEvidence) -> None:
+        name, number = parse_release(release)
+        id = ReleaseId(name=name, number=number or 1)
+        body = store.releases.get(id).body
+        record = Evidence(release=release, body=body, recorded=stamp(clock.now()), payload=tried)
+        store.releases.evidence(id, append=record)
+
+    def on_event(event: str, facts: Mapping[str, Any]) -> None:
+        with store.audit.change(event, resources=(job.service,), rollback_available=False, must_not_wait=True) as note:
+            note.update(facts)
+
+    return SupervisorPorts(
+        services=store.services,
+        releases=store.releases,
+        clock=clock,
+        spawn=spawner(Path(job.run_folder) / ERROR_FILE, command=COMMAND),
+        on_fallback=on_fallback,
+        on_event=on_event,
+    )

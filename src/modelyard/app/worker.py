@@ -1,0 +1,15 @@
+"""A service's engine worker: one release's bundle in a process of its own."""
+
+from __future__ import annotations
+
+import sys
+
+from modelyard.adapters.onnx_engine import OnnxLoader
+from modelyard.core.codec import decode
+from modelyard.serve.messages import WorkerJob
+from modelyard.serve.worker import work
+
+
+def main() -> None:
+    """Run until told to stop."""
+    work(decode(sys.stdin.buffer.read(), WorkerJob), OnnxLoader())

@@ -1,0 +1,80 @@
+"""Parity: two ways to answer the same rows must give the same answers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from modelyard.bundle.open import Answers
+from modelyard.core.arrays import Array, Bools, Columns, Floats
+from modelyard.core.contract import Contract
+from modelyard.core.evidence import Parity, ParityRow
+
+PROBABILITY_TOLERANCE = 1e-5
+DEVIATION_TOLERANCE = 1e-5  # of the target's standard deviation
+MARGIN = 1e-5  # a label may change only where the reference is this close to its threshold
+WORST = 20  # rows that are listed
+
+
+def parity(
+    between: str, contract: Contract, columns: Columns, reference: Floats, answers: Answers, *,
+    threshold: float | None, deviation: float,
+) -> Parity:  # fmt: skip
+    """Hold answers against a reference of the same rows.
+
+    Args:
+        reference: float64, probabilities (rows, classes) or values (rows, 1).
+        threshold: of a binary task; None means 0.5.
+        deviation: of the target in the training part; regression's unit of tolerance.
+    """
+    if answers.values is not None:
+        tolerance = DEVIATION_TOLERANCE * deviation
+        difference = np.abs(answers.values - reference[:, 0])
+        changed = np.zeros(len(difference), dtype=np.bool_)
+    else:
+        assert answers.probabilities is not None and answers.labels is not None
+        tolerance = PROBABILITY_TOLERANCE
+        difference = np.abs(answers.probabilities.astype(np.float64) - reference).max(axis=1, initial=0.0)
+        changed = _changed(contract, reference, answers.labels, threshold)
+    bad = ~(difference <= tolerance) | changed  # written so that NaN is bad
+    order = np.argsort(-np.nan_to_num(difference, nan=np.inf), kind="stable")
+    worst = [int(row) for row in order if bad[row]][:WORST]
+    return Parity(
+        between=between,
+        rows=len(difference),
+        largest_difference=float(np.nan_to_num(difference, nan=np.finfo(np.float64).max).max(initial=0.0)),
+        tolerance=tolerance,
+        labels_changed=int(changed.sum()),
+        passed=not bool(bad.any()),
+        worst=tuple(_row(contract, columns, row, float(difference[row])) for row in worst),
+    )
+
+
+def _changed(contract: Contract, reference: Floats, labels: Array, threshold: float | None) -> Bools:
+    """Return where the label differs although the reference is clear about it."""
+    names = np.array(contract.classes, dtype=object)
+    if len(contract.classes) == 2:
+        bar = 0.5 if threshold is None else threshold
+        wanted = names[(reference[:, 1] >= bar).astype(np.int64)]
+        margin = np.abs(reference[:, 1] - bar)
+    else:
+        ordered = np.sort(reference, axis=1)
+        wanted = names[reference.argmax(axis=1)]
+        margin = ordered[:, -1] - ordered[:, -2]
+    return np.asarray((labels != wanted) & (margin >= MARGIN), dtype=np.bool_)
+
+
+def _row(contract: Contract, columns: Columns, row: int, difference: float) -> ParityRow:
+    shown = {column.name: _plain(columns[column.name][row]) for column in contract.features}
+    return ParityRow(
+        row=row, difference=difference if np.isfinite(difference) else np.finfo(np.float64).max, columns=shown
+    )
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, np.datetime64):
+        return str(value)
+    if isinstance(value, np.floating):
+        return None if np.isnan(value) else float(value)
+    return value

@@ -1,0 +1,209 @@
+"""From a spec to a sealed release: read this first.
+
+Each stage is kept under the hash of what went into it, so a build that was killed goes on where it was.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from modelyard import data
+from modelyard.core.arrays import Columns
+from modelyard.core.candidate import Scored
+from modelyard.core.clock import stamp
+from modelyard.core.codec import decode, digest_record, encode_pretty
+from modelyard.core.contract import Part, Prepared
+from modelyard.core.evidence import BuildEvidence, Evaluation, Evidence, Lineage
+from modelyard.core.machine import fingerprint
+from modelyard.core.release import Release
+from modelyard.core.run import RunState
+from modelyard.evaluate.choose import choose
+from modelyard.evaluate.evaluation import Question, require
+from modelyard.flow.contenders import Packed, contenders_of
+from modelyard.flow.gate import Gated, first_to_hold
+from modelyard.flow.ports import Ports
+from modelyard.flow.stage import StageLog
+from modelyard.flow.translate import check_against_data, data_plan, value_of
+from modelyard.release.pack import body_digest
+from modelyard.spec.load import LoadedSpec
+from modelyard.train.features import FeatureSet, build_features, open_features
+from modelyard.train.search import Search, SearchPorts, Tried, search
+
+PREPARED = "prepared.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Built:
+    """A build that reached its end: the release and all that was measured."""
+
+    release: Release
+    evidence: BuildEvidence
+    body: Path
+
+
+def build(loaded: LoadedSpec, ports: Ports) -> Built:
+    """Build a spec into a sealed release.
+
+    Raises: DataError, TrainError, ParityBroken; RequirementNotMet or RequirementInconclusive at the gate.
+    """
+    run = ports.runs.begin(loaded.spec.name, loaded.digest)
+    with ports.audit.change("run", resources=(loaded.spec.name, run), rollback_available=True) as note:
+        try:
+            built = _build(loaded, ports, run)
+        except BaseException:
+            ports.runs.finish(run, RunState.FAILED)
+            raise
+        note["release"], note["body"] = str(built.release.id), built.release.body
+        ports.runs.finish(run, RunState.DONE)
+    return built
+
+
+def _build(loaded: LoadedSpec, ports: Ports, run: str) -> Built:
+    started, log = stamp(ports.clock.now()), StageLog(ports)
+    prepared, parts, data_key = _prepare(loaded, ports, log)
+    check_against_data(loaded, prepared.contract)
+    features, key = _features(prepared, parts, data_key, ports, log)
+    task = _search_task(loaded, ports, features, key)
+    with log.timed("search"):
+        tried = search(task, _search_ports(ports))
+    question = _question(loaded, prepared)
+    valid = ports.tables.read(parts / f"{Part.VALID}.parquet")
+    packed = contenders_of(loaded, prepared, features, tried, valid, ports, log)
+    scored = _choose(question, valid, packed, ports, log)
+    gated = first_to_hold(loaded, question, scored, packed, task, parts, valid, ports, log)
+    evidence = _evidence(loaded, ports, run, started, prepared, tried, gated, log)
+    require(gated.evaluation.judgements, where=f"`{loaded.spec.name}` cannot be sealed")
+    release = _seal(loaded, ports, gated, evidence)
+    return Built(release=release, evidence=evidence, body=gated.packed.body)
+
+
+def _prepare(loaded: LoadedSpec, ports: Ports, log: StageLog) -> tuple[Prepared, Path, str]:
+    """Load, check and split the table; return what is known of it, its folder and its key."""
+    plan = data_plan(loaded)
+    key = log.key("data", {"plan": plan, "sources": data.digest_sources(plan)})
+
+    def fill(folder: Path) -> None:
+        prepared = data.prepare(plan, folder, progress=ports.progress)
+        (folder / PREPARED).write_bytes(encode_pretty(prepared))
+
+    folder = log.keep("data", key, fill)
+    return decode((folder / PREPARED).read_bytes(), Prepared), folder, key
+
+
+def _features(prepared: Prepared, parts: Path, data_key: str, ports: Ports, log: StageLog) -> tuple[FeatureSet, str]:
+    key = log.key("features", {"data": data_key})
+
+    def fill(folder: Path) -> None:
+        build_features(prepared, parts, folder, tables=ports.tables, graphs=ports.graphs, loader=ports.loader)
+
+    return open_features(log.keep("features", key, fill)), key
+
+
+def _search_task(loaded: LoadedSpec, ports: Ports, features: FeatureSet, key: str) -> Search:
+    spec = loaded.spec
+    plans = spec.plans()
+    budget = spec.budget.in_effect()
+    objective = spec.objective_for(features.contract.task)
+    name = digest_record({"features": key, "plans": plans, "budget": budget, "seed": spec.seed, "objective": objective})
+    return Search(
+        features=features,
+        plans=plans,
+        budget=budget,
+        seed=spec.seed,
+        value=value_of(spec, features, objective),
+        key=digest_record(
+            {"features": key, "objective": objective, "threshold": spec.threshold_in_effect() is not None}
+        ),
+        function_path=str(loaded.path.parent),
+        work=ports.work / name[:32],
+    )
+
+
+def _search_ports(ports: Ports) -> SearchPorts:
+    return SearchPorts(
+        stages=ports.stages,
+        spawn=ports.spawn,
+        sampler=ports.sampler,
+        progress=ports.progress,
+        monotonic=ports.monotonic,
+    )
+
+
+def _question(loaded: LoadedSpec, prepared: Prepared) -> Question:
+    spec = loaded.spec
+    return Question(
+        contract=prepared.contract,
+        requirements=spec.requirement_records(),
+        objective=spec.objective_for(prepared.contract.task),
+        price_per_cpu_hour=spec.serving.price_per_cpu_hour,
+        seed=spec.seed,
+    )
+
+
+def _choose(
+    question: Question, valid: Columns, packed: dict[str, Packed], ports: Ports, log: StageLog
+) -> tuple[Scored, ...]:
+    """Return the candidate table; kept, so that a resumed build does not choose again by other timings."""
+    key = log.key("choice", {
+        "bodies": {name: body_digest(one.body) for name, one in packed.items()},
+        "requirements": question.requirements, "objective": question.objective,
+        "price": question.price_per_cpu_hour,
+    })  # fmt: skip
+
+    def fill(folder: Path) -> None:
+        table = choose(question, valid, [one.contender(ports) for one in packed.values()])
+        (folder / "candidates.json").write_bytes(encode_pretty(table))
+
+    return decode((log.keep("choice", key, fill) / "candidates.json").read_bytes(), tuple[Scored, ...])
+
+
+def _evidence(
+    loaded: LoadedSpec, ports: Ports, run: str, started: str, prepared: Prepared, tried: list[Tried], gated: Gated,
+    log: StageLog,
+) -> BuildEvidence:  # fmt: skip
+    spec = loaded.spec
+    budget = spec.budget.in_effect()
+    lineage = Lineage(
+        spec_digest=loaded.digest,
+        data_digest=prepared.data_digest,
+        code_version=ports.code_version,
+        run=run,
+        started=started,
+        finished=stamp(ports.clock.now()),
+        machine=fingerprint(),
+        test_rows_seen_by=gated.test_rows_seen_by,
+        stages=log.outcomes(),
+    )
+    return BuildEvidence(
+        prepared=prepared,
+        candidates=gated.table,
+        trials=tuple(one.trial for one in tried),
+        budget=f"{budget.trials} trials" if budget.trials is not None else f"{budget.seconds:g} s",
+        chosen=gated.packed.plan.name,
+        threshold=gated.packed.threshold,
+        threshold_reason=gated.packed.threshold_reason,
+        evaluation=gated.evaluation,
+        parity=gated.parity,
+        lineage=lineage,
+    )
+
+
+def _seal(loaded: LoadedSpec, ports: Ports, gated: Gated, evidence: BuildEvidence) -> Release:
+    body = body_digest(gated.packed.body)
+    record = Evidence(release=loaded.spec.name, body=body, recorded=stamp(ports.clock.now()), payload=evidence)
+    return ports.releases.seal(
+        loaded.spec.name,
+        gated.packed.body,
+        (record,),
+        headline=_headline(gated.evaluation, loaded.spec.objective_for(gated.packed.task)),
+        spec_digest=loaded.digest,
+    )
+
+
+def _headline(evaluation: Evaluation, objective: str) -> str:
+    seen = next(one for one in evaluation.observations if one.metric == objective)
+    if seen.value is None or seen.low is None or seen.high is None:
+        return f"{objective} not measured: {seen.method}"
+    share = f"{seen.confidence:.0%}"
+    return f"{objective} {seen.value:.4f} ({share} {seen.low:.4f} to {seen.high:.4f}, {seen.samples} test rows)"

@@ -1,0 +1,111 @@
+"""What the doors share: reading a body within its bounds, and the shapes of refusals."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import msgspec
+
+from modelyard.bundle.format import Body
+from modelyard.core.arrays import Columns
+from modelyard.serve.batching import Settled
+from modelyard.serve.messages import Limits
+
+
+class Malformed(Exception):
+    """The body is not what the door reads; the text is for the caller."""
+
+
+class TooLarge(Exception):
+    """The body has more rows than a request may have; the text is for the caller."""
+
+
+@dataclass(frozen=True)
+class Said:
+    """What goes with every answer."""
+
+    release: str
+    served_by: str  # the release, or its fallback
+    request_id: str
+    degraded: str | None  # the reason
+
+
+class Asked(Protocol):
+    """A request as its door read it."""
+
+    @property
+    def columns(self) -> Columns: ...
+
+    @property
+    def rows(self) -> int: ...
+
+    def answer(self, settled: Settled, body: Body, said: Said) -> bytes:
+        """Return the body of the reply; `settled` has the rows of this request only."""
+        ...
+
+
+class Door(Protocol):
+    """Reads and writes one form of request."""
+
+    @property
+    def name(self) -> str: ...
+
+    def read(self, data: bytes, body: Body, limits: Limits) -> Asked:
+        """Read a request; raises Malformed, TooLarge, ContractBroken."""
+        ...
+
+
+_STRING = re.compile(rb'"(?:[^"\\]|\\.)*"')
+_BRACKET = re.compile(rb"[\[\]{}]")
+_FAULT = re.compile(r"^(?:row (\d+))?(?:, )?(?:column `(.*?)`)?(?:: )?(.*)$", re.DOTALL)
+_UNKNOWN = re.compile(r"^unknown column `(.*?)`", re.DOTALL)
+
+
+def depth(data: bytes) -> int:
+    """Return how deep arrays and objects are nested in JSON text.
+
+    >>> depth(b'{"a": [1, "]]]"]}')
+    2
+    """
+    deepest = level = 0
+    for bracket in _BRACKET.finditer(_STRING.sub(b"", data)):
+        level += 1 if bracket[0] in b"[{" else -1
+        deepest = max(deepest, level)
+    return deepest
+
+
+def why_malformed(data: bytes, fault: Exception, limits: Limits) -> str:
+    """Say in the caller's words why a body could not be read."""
+    if isinstance(fault, RecursionError) or depth(data) > limits.most_depth:
+        return f"The JSON is nested deeper than {limits.most_depth}."
+    return f"The body cannot be read: {str(fault)[:300]}."
+
+
+def fault_records(faults: Sequence[str]) -> list[dict[str, Any]]:
+    """Split contract faults in words into row, column and reason.
+
+    >>> fault_records(["row 3, column `age`: saw 'x', wanted a number"])
+    [{'row': 3, 'column': 'age', 'reason': "saw 'x', wanted a number"}]
+    """
+    records = []
+    for fault in faults:
+        match = _FAULT.match(fault)
+        row, column, reason = match.groups() if match is not None else (None, None, fault)
+        if column is None and (unknown := _UNKNOWN.match(reason)) is not None:
+            column = unknown[1]
+        records.append({"row": int(row) if row is not None else None, "column": column, "reason": reason})
+    return records
+
+
+_ENCODER = msgspec.json.Encoder()
+
+
+def refusal(message: str, request_id: str, faults: Sequence[str] = ()) -> bytes:
+    """Return the body of a reply that is no answer: the protocol's `error`, and what broke the contract."""
+    record: dict[str, Any] = {"error": message, "request_id": request_id}
+    if faults:
+        record["faults"] = fault_records(faults)
+    return _ENCODER.encode(record)

@@ -1,0 +1,208 @@
+"""The process that runs one release's model: batches in, answers out, nothing else.
+
+It listens only once its bytes are verified and the golden requests are answered as sealed, so that whoever can
+connect can be answered.
+"""
+
+from __future__ import annotations
+
+import gc
+import resource
+import selectors
+import socket
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from modelyard.bundle.open import Answers, Bundle, matches_golden, open_bundle, verify
+from modelyard.core.arrays import Array, Columns
+from modelyard.core.metrics import Task
+from modelyard.core.ports import EngineLoader
+from modelyard.errors import EngineFailed
+from modelyard.serve.messages import WorkerJob
+from modelyard.serve.wire import (
+    LENGTH,
+    MOST_FRAME_BYTES,
+    AnswerFrame,
+    BatchFrame,
+    listen_at,
+    pack,
+    to_columns,
+    unpack_batch,
+)
+
+
+def work(job: WorkerJob, loader: EngineLoader) -> None:
+    """Open the job's body and answer batches until the process is ended.
+
+    Raises: BundleAltered, BundleFormat, and EngineFailed where the golden answers are not those that were sealed.
+    """
+    if job.memory_mb is not None:
+        bound = job.memory_mb * 1024 * 1024
+        resource.setrlimit(resource.RLIMIT_AS, (bound, bound))
+    folder = Path(job.body.folder)
+    verify(folder, wanted=job.body.digest)
+    bundle = open_bundle(folder, loader, threads=job.threads, verified=True)
+    answer_golden(bundle)
+    server = listen_at(Path(job.run_folder), job.name)
+    gc.collect()
+    gc.freeze()  # the model and its contract stay; the collector need not walk them again
+    _serve(server, Runner(bundle))
+
+
+def answer_golden(bundle: Bundle) -> None:
+    """Raise EngineFailed unless the golden requests are answered as they were sealed."""
+    if not matches_golden(bundle.predict(bundle.body.golden.rows), bundle.body.golden):
+        raise EngineFailed(
+            f"Bundle `{bundle.manifest.name}` ({bundle.body.digest[:12]}) answers its golden requests otherwise than "
+            "when it was sealed. Run it on the machine type it was built for, or build it again here."
+        )
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Answers to a batch; rows in `bad` have none, and `reason` says why."""
+
+    answers: Answers | None
+    bad: tuple[int, ...] = ()
+    reason: str = ""
+
+
+class Runner:
+    """Answers frames with a bundle, so that rows that the model cannot bear fail alone."""
+
+    def __init__(self, bundle: Bundle) -> None:
+        self.bundle = bundle
+        self.features = bundle.body.contract.features
+        self.places = {label: place for place, label in enumerate(bundle.manifest.classes)}
+
+    def answer(self, frame: BatchFrame) -> AnswerFrame:
+        """Answer one batch; never raises for what rows or the model do."""
+        began = time.perf_counter()
+        try:
+            columns = to_columns(self.features, frame)
+        except EngineFailed as fault:
+            return AnswerFrame(id=frame.id, rows=frame.rows, bad=list(range(frame.rows)), reason=str(fault))
+        outcome = self.run(columns)
+        took_us = (time.perf_counter() - began) * 1e6
+        bad, reason, answers = list(outcome.bad), outcome.reason, outcome.answers
+        if answers is None:
+            return AnswerFrame(id=frame.id, rows=frame.rows, bad=bad, reason=reason, infer_us=took_us)
+        if answers.values is not None:
+            values = np.ascontiguousarray(answers.values, dtype=np.float64).tobytes()
+            return AnswerFrame(id=frame.id, rows=frame.rows, bad=bad, reason=reason, values=values, infer_us=took_us)
+        assert answers.labels is not None and answers.probabilities is not None
+        places = np.array([self.places.get(label, 0) for label in answers.labels.tolist()], dtype=np.int32)
+        table = np.ascontiguousarray(answers.probabilities, dtype=np.float32).tobytes()
+        return AnswerFrame(
+            id=frame.id,
+            rows=frame.rows,
+            bad=bad,
+            reason=reason,
+            labels=places.tobytes(),
+            probabilities=table,
+            infer_us=took_us,
+        )
+
+    def run(self, columns: Columns) -> Outcome:
+        """Answer columns; a batch that fails is halved until only the rows at fault are without an answer."""
+        count = len(columns)
+        try:
+            answers = self.bundle.answer(columns)
+            bad = self._bad_rows(answers, count)
+        except Exception as fault:  # noqa: BLE001 - whatever the model raises is this batch's failure, not the process's
+            if count == 1:
+                return Outcome(None, (0,), str(fault)[:500])
+            middle = count // 2
+            return _joined(
+                self.run(columns.take(slice(0, middle))), self.run(columns.take(slice(middle, count))), middle, count
+            )
+        return Outcome(answers, bad, "the model's output is not finite or names no known class" if bad else "")
+
+    def _bad_rows(self, answers: Answers, count: int) -> tuple[int, ...]:
+        """Return the rows whose output is nonsense; raises EngineFailed where the shape is."""
+        good: Array
+        if self.bundle.manifest.task is Task.REGRESSION:
+            if answers.values is None or answers.values.shape != (count,):
+                raise EngineFailed("The graph's `value` has a wrong shape.")
+            good = np.asarray(np.isfinite(answers.values))
+        else:
+            shape = (count, len(self.places))
+            if answers.labels is None or answers.probabilities is None:
+                raise EngineFailed("The graph gave no labels or no probabilities.")
+            if answers.labels.shape != (count,) or answers.probabilities.shape != shape:
+                raise EngineFailed("The graph's `label` or `probabilities` has a wrong shape.")
+            good = np.asarray(np.isfinite(answers.probabilities).all(axis=1))
+            if not set(answers.labels.tolist()) <= self.places.keys():
+                good &= np.array([label in self.places for label in answers.labels.tolist()], dtype=bool)
+        return () if good.all() else tuple(int(row) for row in np.flatnonzero(~good))
+
+
+def _joined(first: Outcome, second: Outcome, middle: int, count: int) -> Outcome:
+    """Put the outcomes of the two halves of a batch together again."""
+    bad = (*first.bad, *(row + middle for row in second.bad))
+    known = first.answers or second.answers
+    reason = first.reason or second.reason
+    if known is None:
+        return Outcome(None, bad, reason)
+
+    def whole(name: str) -> Array | None:
+        pattern = getattr(known, name)
+        if pattern is None:
+            return None
+        out = np.zeros((count, *pattern.shape[1:]), dtype=pattern.dtype)
+        for half, rows in ((first, slice(0, middle)), (second, slice(middle, count))):
+            if half.answers is not None:
+                out[rows] = getattr(half.answers, name)
+        return out
+
+    answers = Answers(labels=whole("labels"), probabilities=whole("probabilities"), values=whole("values"))
+    return Outcome(answers, bad, reason)
+
+
+def _serve(server: socket.socket, runner: Runner) -> None:
+    """Answer whoever is connected, one batch at a time."""
+    selector = selectors.DefaultSelector()
+    selector.register(server, selectors.EVENT_READ)
+    while True:
+        for key, _ in selector.select():
+            stream = key.fileobj
+            assert isinstance(stream, socket.socket)
+            if stream is server:
+                connection, _ = server.accept()
+                selector.register(connection, selectors.EVENT_READ)
+            elif not _turn(stream, runner):
+                selector.unregister(stream)
+                stream.close()
+
+
+def _turn(stream: socket.socket, runner: Runner) -> bool:
+    """Answer one frame; False when the connection is over."""
+    try:
+        head = _exactly(stream, LENGTH.size)
+        if head is None:
+            return False
+        (size,) = LENGTH.unpack(head)
+        body = _exactly(stream, size) if size <= MOST_FRAME_BYTES else None
+        if body is None:
+            return False
+        stream.sendall(pack(runner.answer(unpack_batch(memoryview(body)))))
+    except (OSError, msgspec.MsgspecError):
+        return False
+    return True
+
+
+def _exactly(stream: socket.socket, size: int) -> bytearray | None:
+    """Read `size` bytes; None when the other side closed."""
+    data = bytearray(size)
+    view = memoryview(data)
+    got = 0
+    while got < size:
+        count = stream.recv_into(view[got:])
+        if count == 0:
+            return None
+        got += count
+    return data

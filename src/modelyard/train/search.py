@@ -1,0 +1,241 @@
+"""The search: trials one after another within the budget, each kept as soon as it ends."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from msgspec.structs import replace
+
+from modelyard.core.arrays import Floats
+from modelyard.core.candidate import ParamValue, Trial, TrialState
+from modelyard.core.codec import decode, digest_record, encode, encode_pretty
+from modelyard.core.contract import Part
+from modelyard.core.encoding import Head
+from modelyard.core.ports import Progress, Spawn, Stages
+from modelyard.core.space import Budget, Choice, Dimension, Fixed, Plan, Sampler
+from modelyard.errors import CandidateFailed, TrainError
+from modelyard.train.features import FeatureSet
+from modelyard.train.fitter import Fitter
+from modelyard.train.head import apply_head, fit_head
+from modelyard.train.job import FitInfo, FitJob
+from modelyard.train.ledger import Ledger
+from modelyard.train.schedule import TOLERANCE, expected_trials, next_candidate, seconds_left
+
+TRIAL = "trial.json"
+LEAST_TIMEOUT_S = 1.0
+
+Value = Callable[[Floats], float | None]
+
+
+@dataclass(frozen=True)
+class SearchPorts:
+    """What a search needs of the outside."""
+
+    stages: Stages
+    spawn: Spawn
+    sampler: Sampler
+    progress: Progress
+    monotonic: Callable[[], float]
+
+
+@dataclass(frozen=True)
+class Search:
+    """What is searched: over which candidates, within which budget, judged by what.
+
+    `value` gives the objective of answers to the validation rows, better when higher: probabilities
+    (rows, classes), or values (rows, 1). `key` is the hash of all that went into the features.
+    """
+
+    features: FeatureSet
+    plans: Sequence[Plan]
+    budget: Budget
+    seed: int
+    value: Value
+    key: str
+    function_path: str
+    work: Path
+
+
+@dataclass(frozen=True)
+class Tried:
+    """A trial and the folder of its files: `model.onnx`, `valid.npy`, `head.json`, `fit.json`."""
+
+    trial: Trial
+    folder: Path
+
+    def head(self) -> Head:
+        return decode((self.folder / "head.json").read_bytes(), Head)
+
+    def info(self) -> FitInfo:
+        return decode((self.folder / "fit.json").read_bytes(), FitInfo)
+
+    def answers(self) -> Floats:
+        """Return the calibrated answers to the validation rows, from the fitted estimator itself."""
+        return apply_head(self.head(), np.load(self.folder / "valid.npy"))
+
+
+def search(task: Search, ports: SearchPorts) -> list[Tried]:
+    """Run, or go on with, a search; raises TrainError when no trial of any candidate worked."""
+    task.work.mkdir(parents=True, exist_ok=True)
+    ledger = Ledger(task.work / "spent.json", ports.monotonic)
+    fitter = Fitter(ports.spawn)
+    tried: list[Tried] = []
+    ports.progress.stage("search", total=task.budget.seconds or task.budget.trials)
+    try:
+        while True:
+            trials = [one.trial for one in tried]
+            name = next_candidate(task.plans, trials, task.budget, lost_s=ledger.lost_s)
+            if name is None:
+                break
+            plan = next(plan for plan in task.plans if plan.name == name)
+            tried.append(_trial(task, ports, plan, tried, ledger, fitter))
+            _tell(task, ports, tried)
+    finally:
+        fitter.close()
+    if not any(one.trial.state is TrialState.DONE for one in tried):
+        raise TrainError(
+            "No candidate could be fitted:\n" + "\n".join(f"  {t.trial.candidate}: {t.trial.reason}" for t in tried)
+        )
+    return tried
+
+
+def refit(
+    task: Search, ports: SearchPorts, chosen: Tried, predict: Mapping[str, Path], folder: Path
+) -> dict[str, Floats]:
+    """Fit a trial again and return the estimator's own raw answers to other rows.
+
+    Raises CandidateFailed if the second fit is not the first, byte for byte.
+    """
+    plan = next(plan for plan in task.plans if plan.name == chosen.trial.candidate)
+    job = _job(task, plan, chosen.trial.params, chosen.trial.number, task.budget.trial_timeout_s * 2, folder)
+    fitter = Fitter(ports.spawn)
+    try:
+        end = fitter.fit(replace(job, predict={name: str(path) for name, path in predict.items()}), tick=lambda: None)
+    finally:
+        fitter.close()
+    if end.state is not TrialState.DONE:
+        raise CandidateFailed(f"`{plan.name}` could not be fitted again: {end.reason or end.state}.")
+    if (folder / "model.onnx").read_bytes() != (chosen.folder / "model.onnx").read_bytes():
+        raise CandidateFailed(f"`{plan.name}` fitted twice with the same seed gave two different models.")
+    return {name: np.load(folder / f"{name}.npy") for name in predict}
+
+
+def _trial(
+    task: Search, ports: SearchPorts, plan: Plan, tried: Sequence[Tried], ledger: Ledger, fitter: Fitter
+) -> Tried:
+    """Take a trial from the store, or run it and keep it."""
+    number = len(tried)
+    params = _params(task, ports.sampler, plan, [one.trial for one in tried])
+    key = _trial_key(task, plan, params, number)
+    folder = ports.stages.find(key)
+    if folder is None:
+        left = seconds_left([one.trial for one in tried], task.budget, lost_s=ledger.lost_s)
+        timeout = task.budget.trial_timeout_s
+        if left is not None:
+            timeout = max(LEAST_TIMEOUT_S, min(timeout, left + TOLERANCE * (task.budget.seconds or 0.0)))
+        ledger.begin()
+
+        def build(place: Path) -> None:
+            end = fitter.fit(_job(task, plan, params, number, timeout, place), tick=ledger.tick)
+            trial = Trial(number=number, candidate=plan.name, params=params, state=end.state, reason=end.reason)
+            if end.state is TrialState.DONE:
+                trial = _finish(task, plan, trial, place)
+            (place / TRIAL).write_bytes(encode_pretty(replace(trial, spent_s=ledger.elapsed())))
+
+        folder = ports.stages.keep(key, build)
+        ledger.end()  # only now: until the trial is kept, its seconds are the ledger's to remember
+    return Tried(trial=decode((folder / TRIAL).read_bytes(), Trial), folder=folder)
+
+
+def _trial_key(task: Search, plan: Plan, params: Mapping[str, ParamValue], number: int) -> str:
+    """Return the hash of what a trial's outcome depends on; a budget in seconds is part of it, as it cuts fits off."""
+    bounds = [task.budget.seconds, task.budget.trial_timeout_s, task.budget.memory_mb, task.budget.threads]
+    return digest_record({"stage": "trial", "search": task.key, "plan": plan, "params": dict(params), "number": number,
+                          "seed": task.seed, "bounds": bounds})  # fmt: skip
+
+
+def _finish(task: Search, plan: Plan, trial: Trial, folder: Path) -> Trial:
+    """Calibrate, score the validation rows and write the head."""
+    info = decode((folder / "fit.json").read_bytes(), FitInfo)
+    features = task.features
+    weight = features.weight(Part.CALIBRATE)
+    head = fit_head(
+        np.load(folder / f"{Part.CALIBRATE}.npy"),
+        np.load(features.target(Part.CALIBRATE)),
+        None if weight is None else np.load(weight),
+        kind=info.raw,
+        classes=features.contract.classes,
+        calibrate=plan.calibrate,
+        scale=features.scale,
+    )
+    (folder / "head.json").write_bytes(encode(head))
+    value = task.value(apply_head(head, np.load(folder / f"{Part.VALID}.npy")))
+    if value is None:
+        return replace(trial, state=TrialState.REFUSED, reason="the objective is not defined on the validation rows")
+    return replace(trial, value=value, fit_s=info.fit_s, facts=info.facts)
+
+
+def _job(
+    task: Search, plan: Plan, params: Mapping[str, ParamValue], number: int, timeout_s: float, folder: Path
+) -> FitJob:
+    features = task.features
+    weight = features.weight(Part.TRAIN)
+    return FitJob(
+        trainer=plan.algorithm,
+        function=plan.function,
+        function_path=task.function_path,
+        params=dict(params),
+        seed=seed_of(task.seed, number),
+        threads=task.budget.threads,
+        memory_mb=task.budget.memory_mb,
+        timeout_s=timeout_s,
+        classes=len(features.contract.classes),
+        class_weight=plan.class_weight,
+        names=features.encodings[plan.encoding].names,
+        features=str(features.matrix(plan.encoding, Part.TRAIN)),
+        target=str(features.target(Part.TRAIN)),
+        weight=None if weight is None else str(weight),
+        predict={part: str(features.matrix(plan.encoding, part)) for part in (Part.CALIBRATE, Part.VALID)},
+        folder=str(folder),
+    )
+
+
+def _params(task: Search, sampler: Sampler, plan: Plan, trials: Sequence[Trial]) -> dict[str, ParamValue]:
+    """Return the defaults for a candidate's first trial, what the sampler proposes for any later one."""
+    own = [trial for trial in trials if trial.candidate == plan.name]
+    if not own:
+        return {name: default_of(dimension) for name, dimension in plan.space.items()}
+    done = [(trial.params, trial.value) for trial in own if trial.value is not None]
+    return sampler.propose(plan.space, done, seed=seed_of(task.seed, len(trials)))
+
+
+def default_of(dimension: Dimension) -> ParamValue:
+    """Return what the first trial takes of a dimension."""
+    if isinstance(dimension, Fixed):
+        return dimension.value
+    if isinstance(dimension, Choice):
+        return dimension.values[0]
+    middle = (dimension.low * dimension.high) ** 0.5 if dimension.log else (dimension.low + dimension.high) / 2
+    value = dimension.default if dimension.default is not None else middle
+    return round(value) if dimension.integer else float(value)
+
+
+def seed_of(seed: int, number: int) -> int:
+    """Return the seed of a trial: a hash of the run's seed and the trial's number, below 2**31."""
+    return int.from_bytes(hashlib.sha256(f"{seed}:{number}".encode()).digest()[:4], "big") % 2**31
+
+
+def _tell(task: Search, ports: SearchPorts, tried: Sequence[Tried]) -> None:
+    trials = [one.trial for one in tried]
+    best = max((trial.value for trial in trials if trial.value is not None), default=None)
+    spent = sum(trial.spent_s for trial in trials) if task.budget.seconds is not None else len(trials)
+    last = trials[-1]
+    outcome = f"{last.value:.5g}" if last.value is not None else f"{last.state}: {last.reason}"
+    note = (
+        f"trial {len(trials)} of about {expected_trials(task.plans, trials, task.budget)}: {last.candidate} {outcome}"
+    )
+    ports.progress.advance(spent, note if best is None else f"{note}, best {best:.5g}")

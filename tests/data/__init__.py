@@ -1,0 +1,1 @@
+"""The data room: what it reads, refuses, puts aside, splits and finds."""

@@ -1,0 +1,1 @@
+"""Tests of the maths, against scipy, scikit-learn, and simulation."""

@@ -1,0 +1,1 @@
+"""The service: its parts, and whole services of real processes."""

@@ -1,0 +1,1 @@
+"""What the store promises: nothing lost, nothing half, nothing altered unseen."""
