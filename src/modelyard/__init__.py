@@ -15,8 +15,16 @@ __all__ = ["App", "__version__", "load", "open"]
 
 def __getattr__(name: str) -> Any:
     """Load public names on first use, so that `import modelyard` stays quick."""
-    if name in ("App", "load", "open"):
-        from modelyard import app
+    if name == "App":
+        from modelyard.app.system import App
 
-        return getattr(app, name)
+        return App
+    if name == "open":
+        from modelyard.app.system import open_release
+
+        return open_release
+    if name == "load":
+        from modelyard.app.system import load_system
+
+        return load_system
     raise AttributeError(f"module `modelyard` has no attribute `{name}`")

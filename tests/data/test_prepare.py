@@ -103,7 +103,7 @@ def test_ragged_rows_are_put_aside_with_the_counts_seen_and_wanted(tmp_path: Pat
         (5, "3 fields seen, 8 wanted"),
         (10, "9 fields seen, 8 wanted"),
     ]
-    assert [one.text for one in prepared.quarantine_sample][0] == "1,2,3"
+    assert prepared.quarantine_sample[0].text == "1,2,3"
     assert sum(prepared.rows.values()) == 298
 
 
@@ -139,7 +139,7 @@ def test_infinity_is_malformed_and_nan_is_missing(tmp_path: Path) -> None:
     height = np.array(table["height"].to_list())
     height[3], height[4] = np.inf, np.nan
     table.with_columns(pl.Series("height", height)).write_parquet(tmp_path / "a.parquet")
-    prepared, folder = run(tmp_path / "a.parquet")
+    _, folder = run(tmp_path / "a.parquet")
     assert [(one["row"], one["column"]) for one in aside(folder)] == [(4, "height")]
     missing = sum(pl.read_parquet(folder / f"{part}.parquet")["height"].null_count() for part in Part)
     assert missing == 1
@@ -174,7 +174,7 @@ def test_a_folder_of_parts_is_one_table_and_a_part_with_other_columns_is_named(t
     table[:200].write_csv(folder / "p1.csv")
     table[200:].select(reversed(table.columns)).write_csv(folder / "p2.csv")
     (folder / "_SUCCESS").write_text("")
-    prepared, out = run(folder)
+    _, out = run(folder)
     table.write_csv(tmp_path / "whole.csv")
     assert pl.read_parquet(out / "train.parquet").equals(
         pl.read_parquet(run(tmp_path / "whole.csv")[1] / "train.parquet")

@@ -38,7 +38,7 @@ def _observe(name: str, outcome: Outcome, seed: int) -> Observation:
     "name", ["roc_auc", "average_precision", "log_loss", "brier_loss", "f1", "balanced_accuracy", "recall"]
 )
 def test_binary_intervals_cover(name: str) -> None:
-    truth = score(name, binary(1_000_000, seed=99))
+    truth = score(name, binary(500_000, seed=99))
     assert truth is not None
     assert _coverage(lambda seed: _observe(name, binary(250, seed=seed), seed), truth) >= AT_LEAST
 
@@ -82,7 +82,7 @@ def test_calibration_error_intervals_cover(stretch: float) -> None:
         p = 1 / (1 + np.exp(-stretch * z))
         return Outcome(task=Task.BINARY, classes=2, y_true=y, probabilities=np.column_stack([1 - p, p]))
 
-    truth = 0.0 if stretch == 1.0 else score("calibration_error", draw(2_000_000, 1))
+    truth = 0.0 if stretch == 1.0 else score("calibration_error", draw(500_000, 1))
     assert truth is not None
     assert _coverage(lambda seed: _observe("calibration_error", draw(400, seed), seed), truth) >= AT_LEAST
 

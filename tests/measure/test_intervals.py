@@ -137,7 +137,9 @@ def test_perfect_ranking_keeps_the_edge_that_the_rarer_class_cannot_exclude() ->
     outcome = Outcome(
         task=Task.BINARY, classes=2, y_true=(p > 0.5).astype(np.int64), probabilities=np.column_stack([1 - p, p])
     )
-    assert _edges(_seen("roc_auc", outcome)) == pytest.approx((0.025 ** (1 / 20), 1.0))
+    seen = _seen("roc_auc", outcome)
+    assert _edges(seen) == pytest.approx((0.025 ** (1 / 20), 1.0))
+    assert "what the rows cannot exclude" in seen.method
 
 
 def test_no_loss_at_all_keeps_an_upper_edge() -> None:
@@ -241,3 +243,30 @@ def test_rows_without_a_cluster_are_independent_rows() -> None:
     count, numbers = binary(5, clusters=clusters).units()
     assert count == 4
     assert numbers.tolist() == [0, 1, 0, 2, 3]
+
+
+def test_rows_of_weight_zero_do_not_move_the_interval() -> None:
+    outcome = regression(400)
+    values = np.asarray(outcome.values) + np.where(np.arange(400) < 200, 0.0, 50.0)
+    halved = Outcome(
+        task=Task.REGRESSION, y_true=outcome.y_true, values=values, weights=(np.arange(400) < 200).astype(np.float64)
+    )
+    half = _edges(_seen("rmse", outcome.take(slice(0, 200)), resamples=2000))
+    assert _edges(_seen("rmse", halved, resamples=2000)) == pytest.approx(half, abs=0.02)
+
+
+@pytest.mark.parametrize("weight", [0.01, 100.0])
+def test_the_doubt_of_a_row_is_as_heavy_as_the_row(weight: float) -> None:
+    y = np.array([0, 1] * 20)
+    outcome = Outcome(task=Task.BINARY, classes=2, y_true=y, labels=y, weights=np.full(40, weight))
+    low, high = _edges(_seen("accuracy", outcome))
+    assert 0.88 < low < 0.97
+    assert high == 1.0
+
+
+def test_a_metric_undefined_in_many_resamples_has_no_interval() -> None:
+    y = np.array([1, 1] + [0] * 98)
+    outcome = Outcome(task=Task.BINARY, classes=2, y_true=y, labels=y, weights=np.linspace(0.9, 1.1, 100))
+    seen = _seen("recall", outcome)
+    assert (seen.value, seen.low, seen.high) == (1.0, None, None)
+    assert "no interval: it is undefined in" in seen.method

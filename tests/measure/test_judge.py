@@ -117,6 +117,10 @@ def test_what_cannot_be_judged_is_inconclusive_and_says_why(observation: Observa
     assert words in judgement.reason
 
 
+def test_exactly_the_least_samples_are_enough() -> None:
+    assert judge(WANTED, seen(samples=30)).verdict is PASS
+
+
 def test_a_requirement_that_asks_nothing_is_inconclusive() -> None:
     assert judge(wanted(bound=None), AUC).verdict is INCONCLUSIVE
 

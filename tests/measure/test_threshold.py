@@ -105,9 +105,19 @@ def test_rare_events_keep_their_cuts_though_scores_lie_close() -> None:
     assert choice.expected["accuracy"] == 1.0
 
 
+def test_many_rows_whose_scores_lie_close_still_reach_the_best_cut() -> None:
+    rng = np.random.default_rng(0)
+    p = rng.random(300_000)
+    y = (rng.random(300_000) < p).astype(np.int64)
+    choice = choose_threshold(p, y, maximise="f1")
+    best = (1 - 0.381966**2) / (1.5 - 0.381966)  # of uniform calibrated scores, where t * t - 3 * t + 1 = 0
+    assert choice.expected["f1"] == pytest.approx(best, abs=0.003)
+    assert np.abs(p - choice.threshold).min() > 1e-6
+
+
 def test_among_equals_the_cut_farthest_from_any_score_wins() -> None:
-    p, y = np.array([0.1, 0.2, 0.8, 0.9]), np.array([0, 0, 1, 1])
-    assert choose_threshold(p, y, maximise="accuracy").threshold == pytest.approx(0.5)
+    p, y = np.array([0.1, 0.6, 0.65, 0.9]), np.array([0, 0, 1, 1])
+    assert choose_threshold(p, y, maximise="recall").threshold == pytest.approx(0.35)
 
 
 def test_one_score_for_all_leaves_all_or_none() -> None:

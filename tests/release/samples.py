@@ -7,12 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from modelyard.core.arrays import Bools, Floats, Ints
-from modelyard.core.contract import Histogram, Prepared
+from modelyard.core.contract import Prepared
 from modelyard.core.evidence import (
     BuildEvidence,
     Confusion,
-    Curve,
     Evaluation,
     Evidence,
     FallbackEvidence,
@@ -37,11 +35,20 @@ from modelyard.core.requirement import (
     Stage,
     Verdict,
 )
+from tests.release.simulated import (
+    binary_scores,
+    calibration,
+    curve,
+    histogram,
+    latency_curve,
+    rates,
+    residual_lines,
+    timing,
+)
 from tests.release.tables import candidates, observation, prepared, trials
 
 BODY = "3f9c2a71" * 8
 WILSON = "Wilson score interval"
-TIMED = "2000 single rows through the packed bundle, order-statistic interval"
 SPEC = """\
 name: income
 goal: Say whether a person earns more than 50,000 dollars a year, to pick whom to invite to a study.
@@ -185,83 +192,11 @@ def parity(*, passed: bool = True) -> tuple[Parity, ...]:
     return (good, bad)
 
 
-def latency_curve(p50: float = 0.031) -> Curve:
-    rng = np.random.default_rng(11)
-    taken = np.sort(p50 * np.exp(np.abs(rng.normal(0, 0.12, 2000)) + 0.4 * (rng.random(2000) < 0.03)))
-    kept = np.linspace(0, 1999, 200).astype(int)
-    return Curve(
-        name="latency", series="one row", x=tuple(map(float, taken[kept])), y=tuple(((kept + 1) / 2000).tolist())
-    )
-
-
-def timing() -> tuple[Observation, ...]:
-    return (
-        observation("latency_p50_ms", 0.0334, 0.0004, samples=2000, unit="ms", method=TIMED),
-        observation("latency_p95_ms", 0.0412, 0.0011, samples=2000, unit="ms", method=TIMED),
-        observation("latency_p99_ms", 0.0587, 0.0042, samples=2000, unit="ms", method=TIMED),
-        observation(
-            "throughput_rows_per_s",
-            181_400,
-            4_100,
-            samples=50,
-            unit="rows/s",
-            method="50 batches of 4096 rows, one thread",
-        ),
-        observation(
-            "cost_per_thousand", 0.0000011, 0.0, samples=2000, unit="currency", method="CPU seconds times the price"
-        ),
-        observation("size_mb", 1.942113, 0.0, samples=1, unit="MB", method="bytes of the body"),
-    )
-
-
-def binary_scores(rows: int = 16_281) -> tuple[Floats, Ints]:
-    """Return calibrated probabilities and the labels drawn from them."""
-    rng = np.random.default_rng(1)
-    probs = 1 / (1 + np.exp(-(rng.normal(-2.4, 2.9, rows))))
-    return probs, (rng.random(rows) < probs).astype(np.int64)
-
-
-def _rates(probs: Floats, positive: Bools) -> tuple[Floats, Floats, Floats]:
-    """Return false positive rate, recall and precision at 200 thresholds, from strict to lax."""
-    cuts = np.quantile(probs, np.linspace(1, 0, 200))
-    called = probs[None, :] >= cuts[:, None]
-    hits, alarms = (called & positive).sum(1), (called & ~positive).sum(1)
-    return alarms / max(1, (~positive).sum()), hits / max(1, positive.sum()), hits / np.maximum(1, hits + alarms)
-
-
-def _histogram(values: Floats, low: float, high: float) -> Histogram:
-    counts, edges = np.histogram(values, bins=30, range=(low, high))
-    return Histogram(edges=tuple(map(float, edges)), counts=tuple(map(int, counts)))
-
-
-def _curve(name: str, x: Floats, y: Floats, *, series: str = "", weight: Floats | None = None) -> Curve:
-    return Curve(
-        name=name,
-        series=series,
-        x=tuple(map(float, x)),
-        y=tuple(map(float, y)),
-        weight=() if weight is None else tuple(map(float, weight)),
-    )
-
-
-def _calibration(probs: Floats, positive: Bools) -> tuple[Curve, ...]:
-    parts = np.array_split(np.argsort(probs), 15)
-    stated = np.array([probs[rows].mean() for rows in parts])
-    share = np.array([positive[rows].mean() for rows in parts])
-    weight = np.array([float(len(rows)) for rows in parts])
-    half = 1.96 * np.sqrt((share * (1 - share) + 0.25 / weight) / weight)
-    return (
-        _curve("calibration", stated, share, weight=weight),
-        _curve("calibration", stated, np.maximum(0, share - half), series="low", weight=weight),
-        _curve("calibration", stated, np.minimum(1, share + half), series="high", weight=weight),
-    )
-
-
 def binary(**changes: Any) -> BuildEvidence:
     """Return the evidence of an Adult-like build; `changes` replace fields."""
     probs, labels = binary_scores()
     positive, called = labels == 1, probs >= 0.41
-    alarms, recall, precision = _rates(probs, positive)
+    alarms, recall, precision = rates(probs, positive)
     women = Slice(column="sex", value="Female")
     overall = (
         observation("roc_auc", 0.92712, 0.0034),
@@ -295,16 +230,16 @@ def binary(**changes: Any) -> BuildEvidence:
             observation("demographic_parity_difference", 0.1391, 0.0272, group="race"),
         ),
         curves=(
-            _curve("roc", alarms, recall),
-            _curve("precision_recall", recall, precision),
-            *_calibration(probs, positive),
+            curve("roc", alarms, recall),
+            curve("precision_recall", recall, precision),
+            *calibration(probs, positive),
             latency_curve(),
         ),
         confusion=Confusion(
             classes=("<=50K", ">50K"),
             counts=tuple(tuple(int(((labels == t) & (called == p)).sum()) for p in (0, 1)) for t in (0, 1)),
         ),
-        score_histogram=_histogram(probs, 0.0, 1.0),
+        score_histogram=histogram(probs, 0.0, 1.0),
         importance=(
             ("capital_gain", 0.0462),
             ("relationship", 0.0311),
@@ -403,27 +338,18 @@ def regression(**changes: Any) -> BuildEvidence:
         slices=(),
         fairness=(),
         curves=(
-            _curve("predicted_actual", predicted, actual),
-            _curve("residuals", predicted, actual - predicted),
-            *_residual_lines(predicted, actual - predicted),
+            curve("predicted_actual", predicted, actual),
+            curve("residuals", predicted, actual - predicted),
+            *residual_lines(predicted, actual - predicted),
             latency_curve(),
         ),
-        score_histogram=_histogram(predicted, 0.0, float(predicted.max())),
+        score_histogram=histogram(predicted, 0.0, float(predicted.max())),
         importance=(("hour", 0.71), ("temperature", 0.12), ("working_day", 0.093), ("humidity", 0.021)),
     )
     data = prepared(Task.REGRESSION, target="cnt", classes=())
     scored = candidates("r2", values=(0.9481, 0.9433, 0.9302, 0.3981, -0.0003))
     values = {"candidates": scored, "trials": trials(best=0.9481, spread=0.045), **changes}
     return _build(evaluation, data, values, threshold=None)
-
-
-def _residual_lines(predicted: Floats, residual: Floats) -> tuple[Curve, ...]:
-    parts = np.array_split(np.argsort(predicted), 12)
-    x = np.array([predicted[rows].mean() for rows in parts])
-    shares = (("p05", 0.05), ("median", 0.5), ("p95", 0.95))
-    return tuple(
-        _curve("residuals", x, np.array([np.quantile(residual[r], q) for r in parts]), series=n) for n, q in shares
-    )
 
 
 def multiclass(**changes: Any) -> BuildEvidence:
@@ -435,13 +361,13 @@ def multiclass(**changes: Any) -> BuildEvidence:
     probs = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
     curves = [latency_curve()]
     for i, name in enumerate(classes):
-        alarms, recall, precision = _rates(probs[:, i], labels == i)
+        alarms, recall, precision = rates(probs[:, i], labels == i)
         curves += [
-            _curve("roc", alarms, recall, series=name),
-            _curve("precision_recall", recall, precision, series=name),
+            curve("roc", alarms, recall, series=name),
+            curve("precision_recall", recall, precision, series=name),
         ]
     answers = probs.argmax(1)
-    confident = _calibration(probs.max(1), answers == labels)
+    confident = calibration(probs.max(1), answers == labels)
     overall = (
         observation("balanced_accuracy", 0.9021, 0.0212, samples=1200),
         observation("log_loss", 0.2713, 0.0181, samples=1200, unit="nats"),

@@ -13,7 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from modelyard.adapters.onnx_engine import OnnxLoader
 from modelyard.bundle.check import check_rows
-from modelyard.bundle.format import CONTRACT, GOLDEN, GRAPH, MANIFEST, PREPROCESS, SPEC, FileEntry, Golden, Manifest
+from modelyard.bundle.format import CONTRACT, GOLDEN, GRAPH, MANIFEST, PREPROCESS, REQUIRED, FileEntry, Golden, Manifest
 from modelyard.bundle.steps import DateStep, NumberStep, Preprocess, StringStep
 from modelyard.core.codec import digest, encode
 from modelyard.core.contract import Column, Contract, Kind, Role
@@ -113,7 +113,8 @@ def graph(task: Task = Task.BINARY, *, shift: float = 0.0) -> bytes:
     ]
     made = helper.make_graph(nodes, "tiny", inputs, outputs, constants)
     opsets = [helper.make_opsetid("", 15), helper.make_opsetid("ai.onnx.ml", 3)]
-    return helper.make_model(made, opset_imports=opsets, ir_version=8).SerializeToString()
+    data: bytes = helper.make_model(made, opset_imports=opsets, ir_version=8).SerializeToString()
+    return data
 
 
 def write_body(
@@ -148,12 +149,11 @@ def write_body(
             labels=tuple(outputs["label"].tolist()),
             probabilities=tuple(tuple(share + off for share in row) for row in outputs["probabilities"].tolist()),
         )
-    files = {
+    files = dict.fromkeys(REQUIRED, b"{}\n") | {  # the service reads no spec
         CONTRACT: encode(contract(task)),
         PREPROCESS: encode(steps),
         GRAPH: made,
         GOLDEN: encode(golden),
-        SPEC: b"name: income\n",
     }
     for name, data in files.items():
         (folder / name).write_bytes(data)

@@ -26,7 +26,7 @@ ROOT = Path(__file__).resolve().parents[2]
 T = TypeVar("T")
 
 
-def eventually(look: Callable[[], T], *, timeout_s: float = 10.0) -> T:
+def eventually(look: Callable[[], T | None], *, timeout_s: float = 10.0) -> T:
     """Return the first true thing that `look` gives; an assertion fails where none came in time."""
     end_at = time.monotonic() + timeout_s
     last: object = None

@@ -17,7 +17,7 @@ from modelyard.serve import log as log_module
 from modelyard.serve.children import backoff_s
 from modelyard.serve.log import Log
 from modelyard.serve.metrics import BUCKETS_S, Metrics
-from modelyard.serve.processes import end, is_same, listen, owner_of, start_ticks, wait_gone
+from modelyard.serve.processes import end, hold_callers, is_same, listen, owner_of, start_ticks, wait_gone
 
 
 def test_another_reader_of_the_format_reads_the_same_numbers() -> None:
@@ -108,6 +108,19 @@ def test_an_address_that_is_not_ours_is_told() -> None:
 def test_a_free_port_is_listened_on() -> None:
     with listen("127.0.0.1", 0) as sock, socket.create_connection(sock.getsockname()):
         assert owner_of(sock.getsockname()[1]) is not None
+
+
+def test_callers_held_back_at_the_end_are_refused_and_those_before_are_kept() -> None:
+    with listen("127.0.0.1", 0) as sock, socket.create_connection(sock.getsockname()) as early:
+        early.sendall(b"hello")
+        hold_callers(sock)
+        with socket.socket() as late:
+            late.settimeout(0.2)
+            with pytest.raises(TimeoutError):
+                late.connect(sock.getsockname())
+        taken = sock.accept()[0]
+        with taken:
+            assert taken.recv(5) == b"hello"
 
 
 def test_the_wait_before_a_restart_grows_and_is_bounded() -> None:

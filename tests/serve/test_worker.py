@@ -48,7 +48,7 @@ def test_rows_that_make_the_model_fail_fail_alone(tmp_path: Path, places: set[in
     rows = [POISON if place in places else {**ROW, "age": 20 + place} for place in range(7)]
     frame = answer(bundle, rows)
     assert set(frame.bad) == places
-    assert "out of bounds" in frame.reason
+    assert "data bounds" in frame.reason
     if len(places) < 7:
         answers = to_answers(frame, CLASSES)
         assert answers.probabilities is not None

@@ -34,7 +34,8 @@ def test_six_planted_faults_are_told_at_once_with_their_lines(tmp_path: Path) ->
         "5: task.positiv: saw an unknown field, wanted one of type, target, positive (nearest: positive)",
         f'7: data.path: saw "trian.csv", where nothing is, wanted a file or folder that exists, from "{tmp_path}" '
         '(nearest: "train.csv")',
-        "9: data.split.test: saw 1.5, wanted a number above 0 and below 1 (0 only where `data.test_path` brings the rows)",
+        "9: data.split.test: saw 1.5, wanted a number above 0 and below 1 "
+        "(0 only where `data.test_path` brings the rows)",
         '10: objective: saw "roc_uac", wanted one of roc_auc, average_precision, log_loss, brier_loss, '
         "calibration_error, accuracy, balanced_accuracy, precision and 6 more (nearest: roc_auc)",
         "12: requirements[0].at_most: saw `at_most` for recall, wanted `at_least`: recall is better when higher",
@@ -43,7 +44,7 @@ def test_six_planted_faults_are_told_at_once_with_their_lines(tmp_path: Path) ->
 
 
 def test_the_message_says_how_many_there_are(tmp_path: Path) -> None:
-    with pytest.raises(SpecFaults, match="`system.yaml` has 6 faults:") as caught:
+    with pytest.raises(SpecFaults, match=r"`system\.yaml` has 6 faults:") as caught:
         load(write(tmp_path, PLANTED), world=machine(tmp_path))
     assert caught.value.exit_code == 2
     assert len(caught.value.faults) == 6

@@ -60,6 +60,11 @@ def test_an_alias_is_written_out_with_the_lines_of_its_anchor() -> None:
     assert read.marks.lines[("two",)] == 3
 
 
+def test_what_an_alias_stands_for_is_a_value_of_its_own() -> None:
+    found = value("one: &a [x]\ntwo: *a\n")
+    assert found["one"] is not found["two"]
+
+
 def test_aliases_that_multiply_are_refused_before_they_grow() -> None:
     lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
     lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 10)]
@@ -71,7 +76,9 @@ def test_more_than_a_hundred_aliases_are_refused() -> None:
 
 
 def test_an_alias_inside_itself_is_refused() -> None:
-    assert fault("a: &a [*a]") == "f:1: a[0]: saw `*a` inside itself, wanted an alias of an anchor that stands before it"
+    assert (
+        fault("a: &a [*a]") == "f:1: a[0]: saw `*a` inside itself, wanted an alias of an anchor that stands before it"
+    )
 
 
 def test_an_alias_without_an_anchor_is_refused() -> None:
@@ -110,9 +117,7 @@ def test_a_syntax_error_is_told_with_line_and_column() -> None:
 
 
 def test_a_character_that_cannot_be_printed_is_told_with_its_place() -> None:
-    assert fault("a: 1\nb: x\x07y\n") == (
-        "f:2:5: the file: saw the character U+0007, wanted text that can be printed"
-    )
+    assert fault("a: 1\nb: x\x07y\n") == ("f:2:5: the file: saw the character U+0007, wanted text that can be printed")
 
 
 @pytest.mark.parametrize("tag", ["!!python/object/apply:os.system", "!own", "!!binary", "!!timestamp", "!!set"])

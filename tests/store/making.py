@@ -72,7 +72,7 @@ def open_log(folder: Path, clock: SetClock | None = None, **changes: Any) -> Aud
     return AuditLog(folder, **{**settings, **changes})
 
 
-def make_body(folder: Path, files: Mapping[str, bytes] = FILES, **extra: Any) -> str:
+def make_body(folder: Path, files: Mapping[str, bytes] = FILES, /, **extra: Any) -> str:
     """Fill a folder with a body and return its digest; `extra` goes into the manifest."""
     for name, data in files.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)

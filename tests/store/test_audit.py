@@ -143,8 +143,8 @@ def test_files_are_pruned_after_ninety_days_and_the_log_says_so(tmp_path: Path) 
     clock.move(days=2)
     work()
     assert next(log.entries())["sequence"] > 1
-    oldest = sorted((tmp_path / "audit").glob("audit-*.jsonl"))[0]
-    assert json.loads(oldest.read_bytes().splitlines()[-1])["timestamp"] > "2026-03"
+    first_file = sorted((tmp_path / "audit").glob("audit-*.jsonl"))[0]
+    assert json.loads(first_file.read_bytes().splitlines()[-1])["timestamp"] > "2026-03"
     assert [entry for entry in log.entries() if entry["operation"] == "audit.prune"]
     assert log.verify() == []
     sorted((tmp_path / "audit").glob("audit-*.jsonl"))[0].unlink()

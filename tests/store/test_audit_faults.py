@@ -17,13 +17,19 @@ from hypothesis import strategies as st
 from modelyard.errors import AuditError
 from modelyard.store.audit import AuditLog
 from modelyard.store.lock import locked
-from tests.store.making import die_at, ended, fork, in_many, open_log
+from tests.store.making import SetClock, die_at, ended, fork, in_many, open_log
 
 
 def write(log: AuditLog, count: int = 1, operation: str = "deploy") -> None:
     for _ in range(count):
         with log.change(operation, resources=["income@1"], rollback_available=True):
             pass
+
+
+@pytest.fixture(autouse=True)
+def _busy_disk_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A neighbour's load must not send lines elsewhere; the one test of a hanging disk sets its own limit."""
+    monkeypatch.setattr("modelyard.store.audit.HURRY_S", 10.0)
 
 
 @pytest.fixture(scope="module")
@@ -156,25 +162,29 @@ def test_a_writer_killed_between_its_two_lines_leaves_a_whole_log(tmp_path: Path
     assert log.verify() == []
 
 
-@pytest.mark.parametrize("rotate_bytes", [10_000_000, 1500])
-def test_a_writer_killed_before_any_of_its_writes_leaves_a_whole_log(tmp_path: Path, rotate_bytes: int) -> None:
-    step, code = 0, -9
+@pytest.mark.parametrize(("rotate_bytes", "days"), [(10_000_000, 0), (1500, 0), (1500, 50)])
+def test_a_writer_killed_before_any_of_its_writes_leaves_a_whole_log(
+    tmp_path: Path, rotate_bytes: int, days: int
+) -> None:
+    step, code, clock = 0, -9, SetClock()
     while code == -9:
         step += 1
 
         def work(step: int = step) -> None:
-            log = open_log(tmp_path / "audit", rotate_bytes=rotate_bytes)
+            log = open_log(tmp_path / "audit", clock, rotate_bytes=rotate_bytes)
             die_at(step)
             write(log, operation=f"op-{step}")
 
-        before = len([*open_log(tmp_path / "audit").entries()])
+        before = [entry["sequence"] for entry in open_log(tmp_path / "audit").entries()]
         code = ended(fork(work))
-        log = open_log(tmp_path / "audit", rotate_bytes=rotate_bytes)
+        log = open_log(tmp_path / "audit", clock, rotate_bytes=rotate_bytes)
         assert log.verify() == []
-        assert len([*log.entries()]) >= before
+        assert [entry["sequence"] for entry in log.entries()][-1:] >= before[-1:]
         write(log)
         assert log.verify() == []
+        clock.move(days=days)
     assert code == 0
+    assert (next(log.entries())["sequence"] == 1) == (days == 0)
     assert step > 6
 
 
@@ -216,7 +226,7 @@ def test_what_must_not_wait_does_not_wait_for_a_lock(folder: Path) -> None:
         began = time.perf_counter()
         with log.change("rollback", resources=[], rollback_available=True, must_not_wait=True):
             spent_s = time.perf_counter() - began
-    assert spent_s < 0.5
+    assert spent_s < 1.0
     write(log)
     assert [entry["outcome"] for entry in log.entries() if entry["late"]] == ["started", "done"]
 
@@ -246,6 +256,7 @@ def test_a_disk_that_hangs_holds_no_rollback_up(
     import threading
 
     hanging, log = threading.Event(), open_log(folder)
+    monkeypatch.setattr("modelyard.store.audit.HURRY_S", 0.25)
     monkeypatch.setattr(os, "fsync", lambda handle: hanging.wait(30) and None)
     began = time.perf_counter()
     with log.change("rollback", resources=[], rollback_available=True, must_not_wait=True):
@@ -254,7 +265,7 @@ def test_a_disk_that_hangs_holds_no_rollback_up(
     for thread in threading.enumerate():
         if thread.name == "audit":
             thread.join()
-    assert spent_s < 0.6
+    assert spent_s < 1.0
     assert "rollback" in capsys.readouterr().err
     assert log.verify() == []
 
@@ -305,7 +316,9 @@ def test_a_replay_killed_before_any_of_its_writes_loses_and_doubles_nothing(fold
     assert code == 0
 
 
-def test_writers_that_may_not_wait_and_writers_that_may_leave_one_whole_chain(tmp_path: Path) -> None:
+def test_writers_that_may_not_wait_and_writers_that_may_leave_one_whole_chain(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     open_log(tmp_path / "audit")
 
     def work(number: int) -> None:
@@ -318,4 +331,7 @@ def test_writers_that_may_not_wait_and_writers_that_may_leave_one_whole_chain(tm
     log = open_log(tmp_path / "audit")
     write(log)
     assert log.verify() == []
-    assert len([entry for entry in log.entries() if entry["operation"].startswith("op-")]) == 6 * 20 * 2
+    said = [json.loads(line.partition("time: ")[2]) for line in capfd.readouterr().err.splitlines()]
+    kept = [(entry["change"], entry["outcome"]) for entry in log.entries() if entry["operation"].startswith("op-")]
+    assert len(kept) == len({*kept})
+    assert len({*kept} | {(entry["change"], entry["outcome"]) for entry in said}) == 6 * 20 * 2

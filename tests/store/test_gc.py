@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,18 @@ from modelyard.errors import BodyCollected, QuotaExceeded, UsageError
 from modelyard.store.folder import TEMPORARY
 from modelyard.store.open import Store
 from tests.store.conftest import Opener
-from tests.store.making import SetClock, ended, fork, make_body, make_evidence, make_service, open_here, writing
+from tests.store.making import (
+    SetClock,
+    die_at,
+    ended,
+    fork,
+    in_many,
+    make_body,
+    make_evidence,
+    make_service,
+    open_here,
+    writing,
+)
 
 
 def seal(store: Store, folder: Path, name: str, number: int) -> None:
@@ -200,12 +212,53 @@ def test_sealing_and_collecting_at_once_never_leave_a_release_without_its_body(h
         assert release.collected or store.releases.body(release.id).exists()
 
 
+def test_a_collection_killed_before_any_of_its_writes_leaves_every_body_it_should(home: Path, tmp_path: Path) -> None:
+    step, code = 0, -9
+    while code == -9:
+        step += 1
+        for number in range(4):
+            seal(open_here(home), tmp_path / f"{step}-{number}", f"name{step}", number)
+
+        def work(step: int = step) -> None:
+            own = open_here(home)
+            die_at(step)
+            own.gc.collect(keep_newest=2, now=SetClock().now())
+
+        code = ended(fork(work))
+        store = open_here(home)
+        made = store.releases.all(f"name{step}")
+        assert [release.collected for release in made][2:] == [None, None]
+        assert all(store.releases.body(release.id) for release in made if release.collected is None)
+        store.gc.collect(keep_newest=2, now=SetClock().now())
+        assert len(list((home / "bodies").glob("[0-9a-f]*"))) == 2 * step
+    assert code == 0
+    assert step > 3
+
+
+def test_a_stage_that_is_being_read_is_never_collected(home: Path) -> None:
+    open_here(home).close()
+
+    def reads(number: int) -> None:
+        own = open_here(home)
+        for turn in range(60):
+            folder = own.stages.keep(f"key{turn % 3}", writing(b"x" * 10_000))
+            assert (folder / "x").read_bytes() == b"x" * 10_000
+            own.stages.close()
+
+    def collects(number: int) -> None:
+        own, later = open_here(home), SetClock().now() + timedelta(days=1)
+        for _ in range(60):
+            own.gc.collect(keep_newest=1, now=later, unused_for=timedelta(0))
+
+    in_many(4, lambda number: (reads if number else collects)(number))
+
+
 def test_a_negative_number_to_keep_is_refused(store: Store, clock: SetClock) -> None:
     with pytest.raises(UsageError, match="0 or more"):
         store.gc.collect(keep_newest=-1, now=clock.now())
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(st.lists(st.sets(st.integers(1, 5), min_size=1, max_size=2), max_size=3), st.integers(0, 3))
 def test_nothing_that_is_live_or_a_way_back_ever_goes(
     tmp_path_factory: pytest.TempPathFactory, traffics: list[set[int]], keep_newest: int

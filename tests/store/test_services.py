@@ -32,6 +32,9 @@ def test_a_row_is_only_written_over_the_epoch_that_was_read(opener: Opener) -> N
 
 
 def test_an_update_of_nothing_is_refused(opener: Opener) -> None:
+    opener().services.put(make_service("zero", 0, {}), expect_epoch=None)
+    with pytest.raises(StoreConflict, match="its epoch is 0"):
+        opener().services.put(make_service("zero", 1, {}), expect_epoch=None)
     with pytest.raises(StoreConflict, match="not there yet"):
         opener().services.put(make_service("income", 2, {}), expect_epoch=1)
 

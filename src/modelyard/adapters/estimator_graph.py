@@ -22,7 +22,8 @@ def round_down(thresholds: Array) -> Singles:
     True
     """
     wide = np.asarray(thresholds, dtype=np.float64)
-    single = wide.astype(np.float32)
+    with np.errstate(over="ignore"):  # beyond float32 is infinity, and one step down its largest number
+        single = wide.astype(np.float32)
     above = single.astype(np.float64) > wide
     single[above] = np.nextafter(single[above], np.float32(-np.inf))
     return single

@@ -6,14 +6,14 @@ features in training is the very same nodes that do it in the service.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from modelyard.core.arrays import Array
-from modelyard.core.encoding import LEAST_PROBABILITY, CategoryFeature, Encoding, Head, NumberFeature
+from modelyard.core.encoding import FARTHEST, LEAST_PROBABILITY, CategoryFeature, Encoding, Head, NumberFeature
 from modelyard.errors import NotConvertible
 
 OPSETS = {"": 17, "ai.onnx.ml": 3}
@@ -63,7 +63,7 @@ def write_model(
     return bytes(model.SerializeToString(deterministic=True))
 
 
-def featurizer(encoding: Encoding, widths: dict[str, int]) -> bytes:
+def featurizer(encoding: Encoding, widths: Mapping[str, int]) -> bytes:
     """Return a graph from the raw inputs to `features`, float32 (rows, features).
 
     `widths` gives the columns of each input in the order in which the graph names them.
@@ -74,7 +74,7 @@ def featurizer(encoding: Encoding, widths: dict[str, int]) -> bytes:
     return write_model(writer, _inputs(encoding, widths), [output])
 
 
-def whole(encoding: Encoding, widths: dict[str, int], estimator: bytes, head: Head) -> bytes:
+def whole(encoding: Encoding, widths: Mapping[str, int], estimator: bytes, head: Head) -> bytes:
     """Return the graph that is sealed: featurizer, estimator and head in one.
 
     `estimator` is a model from `features` to `raw`. Raises NotConvertible if it is not.
@@ -91,7 +91,7 @@ def whole(encoding: Encoding, widths: dict[str, int], estimator: bytes, head: He
         raise NotConvertible(f"The estimator's graph does not fit behind the features: {str(fault)[:300]}") from fault
 
 
-def _inputs(encoding: Encoding, widths: dict[str, int]) -> list[onnx.ValueInfoProto]:
+def _inputs(encoding: Encoding, widths: Mapping[str, int]) -> list[onnx.ValueInfoProto]:
     kinds: dict[str, int] = {}
     for feature in encoding.features:
         if isinstance(feature, NumberFeature):
@@ -118,7 +118,8 @@ def _numbers(writer: GraphWriter, feature: NumberFeature) -> list[str]:
     raw = sources[0] if len(sources) == 1 else writer.node("Concat", sources, axis=1)
     shifted = writer.node("Sub", [raw, writer.constant(np.array([feature.shift], dtype=np.float64))])
     scaled = writer.node("Mul", [shifted, writer.constant(np.array([feature.scale], dtype=np.float64))])
-    single = writer.node("Cast", [scaled], to=TensorProto.FLOAT)
+    near = writer.node("Clip", [scaled, *(writer.constant(np.array(edge)) for edge in (-FARTHEST, FARTHEST))])
+    single = writer.node("Cast", [near], to=TensorProto.FLOAT)
     if feature.fill is None:
         return [single]
     missing = writer.node("IsNaN", [single])
@@ -132,14 +133,14 @@ def _numbers(writer: GraphWriter, feature: NumberFeature) -> list[str]:
 
 
 def _category(writer: GraphWriter, feature: CategoryFeature) -> str:
-    keys = list(feature.keys)
+    keys, table = list(feature.keys) or [""], feature.table or (feature.other,)  # a map without keys is none
     if len(feature.other) == 1:
         return writer.node(
             "LabelEncoder",
             [feature.source],
             domain="ai.onnx.ml",
             keys_strings=keys,
-            values_floats=[row[0] for row in feature.table],
+            values_floats=[row[0] for row in table],
             default_float=feature.other[0],
         )
     code = writer.node(
@@ -150,8 +151,8 @@ def _category(writer: GraphWriter, feature: CategoryFeature) -> str:
         values_int64s=list(range(len(keys))),
         default_int64=len(keys),
     )
-    table = writer.constant(np.array([*feature.table, feature.other], dtype=np.float32))
-    rows = writer.node("Gather", [table, code], axis=0)
+    numbers = writer.constant(np.array([*table, feature.other], dtype=np.float32))
+    rows = writer.node("Gather", [numbers, code], axis=0)
     return writer.node("Squeeze", [rows, writer.constant(np.array([1], dtype=np.int64))])
 
 
@@ -216,8 +217,3 @@ def _multiclass(writer: GraphWriter, head: Head) -> str:
 
 def _scalar(writer: GraphWriter, value: float) -> str:
     return writer.constant(np.array(value, dtype=np.float32))
-
-
-def widths(inputs: dict[str, Array]) -> dict[str, int]:
-    """Return the width of each graph input, in order."""
-    return {name: int(block.shape[1]) for name, block in inputs.items()}

@@ -68,7 +68,8 @@ class LinearTrainer:
             weights, bias = model.coef_.T, model.intercept_
 
         def predict(rows: Singles) -> Floats:
-            return np.asarray(rows.astype(np.float64) @ weights + bias)
+            answer = model.decision_function if data.classes else model.predict
+            return np.asarray(answer(rows.astype(np.float64)), dtype=np.float64).reshape(len(rows), -1)
 
         return Fitted(graph=dense_graph([(weights, bias)]), raw="margin" if data.classes else "value", predict=predict)
 
@@ -137,7 +138,9 @@ class NetworkTrainer:
 
     def fit(self, data: TrainingSet, params: Mapping[str, ParamValue], *, seed: int, threads: int) -> Fitted:
         del threads
-        stop = int(len(data.features) * HOLDOUT_SHARE) >= LEAST_HOLDOUT
+        apart = int(len(data.features) * HOLDOUT_SHARE)
+        rarest = int(np.bincount(data.target, minlength=data.classes).min()) if data.classes else apart
+        stop = apart >= max(LEAST_HOLDOUT, data.classes) and rarest >= 2  # each class on both sides
         settings: dict[str, Any] = {
             "hidden_layer_sizes": tuple(int(size) for size in str(params["hidden"]).split("x")),
             "learning_rate_init": float(params["learning_rate"]),  # type: ignore[arg-type]

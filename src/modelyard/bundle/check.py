@@ -2,85 +2,172 @@
 
 The treatment, stated once: a number column takes JSON numbers, NaN counts as missing, infinities are
 refused; an integer column takes whole numbers up to 2**53; a boolean takes true, false, 0 and 1; dates
-and times are ISO 8601 text, UTC where no offset is given. Missing (null, or the column left out) is
-allowed where the training part had missing values. A column that the contract does not know is refused.
-A number outside the range seen is accepted. A category never seen is accepted and treated like a rare
-one, unless the release says `refuse`. Ids, audit columns and the target may be sent and reach no model.
+and times are ISO 8601 text, UTC where no offset is given, and a date has no time of day but midnight.
+Missing (null, or the column left out) is allowed where the training part had missing values. A column
+that the contract does not know is refused. A number outside the range seen is accepted. A category never
+seen is accepted and treated like a rare one, unless the release says `refuse`. Ids, audit columns and
+the target may be sent and reach no model.
 """
 
 from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Mapping, Sequence
-from datetime import UTC, date, datetime
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from modelyard.bundle.values import LARGEST_INTEGER, LONGEST_STRING, READERS, seen
 from modelyard.core.arrays import Array, Columns
 from modelyard.core.contract import Column, Contract, Kind, Role
 from modelyard.core.encoding import MISSING
 from modelyard.errors import ContractBroken
 
 MOST_FAULTS = 100
-LARGEST_INTEGER = 2**53
-LONGEST_STRING = 100_000  # characters
+LONGEST_HINTED = 100  # characters of a name that a nearest one is looked for
+MOST_HINTS = 5  # of one column: looking for the nearest name is slow
+MOST_CONTRACTS = 64  # that are kept ready
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+Given = Sequence[Any] | Array
 
 
 def check_rows(contract: Contract, rows: Sequence[Mapping[str, Any]], *, unknown_category: str = "accept") -> Columns:
     """Return the feature columns of JSON rows; raises ContractBroken with row, column and reason."""
+    ready = _ready(contract)
     faults: list[str] = []
-    known = {column.name for column in contract.columns}
     for index, row in enumerate(rows):
         if not isinstance(row, Mapping):
-            faults.append(f"row {index}: saw {_seen(row)}, wanted an object of named values")
-        elif not row.keys() <= known:
-            faults.extend(_unknown(index, name, contract) for name in row.keys() - known)
-        if len(faults) >= MOST_FAULTS:
-            break
-    if faults:
-        raise ContractBroken(faults)
-    named = {column.name: [row.get(column.name) for row in rows] for column in contract.features}
-    return check_values(contract, named, unknown_category=unknown_category)
-
-
-def check_values(
-    contract: Contract, named: Mapping[str, Sequence[Any]], *, unknown_category: str = "accept"
-) -> Columns:
-    """Return the feature columns of values by column name; raises ContractBroken.
-
-    A column left out is missing in every row; all columns given must be of equal length.
-    """
-    faults: list[str] = []
-    known = {column.name for column in contract.columns}
-    faults.extend(_unknown(None, name, contract) for name in named if name not in known)
-    lengths = {name: len(values) for name, values in named.items()}
-    if len(set(lengths.values())) > 1:
-        faults.append(f"columns differ in length: {lengths}")
-    if faults:
-        raise ContractBroken(faults)
-    count = next(iter(lengths.values()), 0)
-    columns: dict[str, Array] = {}
-    for column in contract.features:
-        values = named.get(column.name)
-        if values is None:
-            values = [None] * count
-        columns[column.name] = _convert(column, values, unknown_category, faults)
+            faults.append(f"row {index}: saw {seen(row)}, wanted an object of named values")
+        elif not row.keys() <= ready.known:
+            faults.extend(_unknown(index, name, contract) for name in list(row.keys() - ready.known)[:MOST_FAULTS])
         if len(faults) >= MOST_FAULTS:
             break
     if faults:
         raise ContractBroken(faults[:MOST_FAULTS])
+    named = {column.name: [row.get(column.name) for row in rows] for column in ready.features}
+    return _columns(ready, named, len(rows), unknown_category)
+
+
+def check_values(contract: Contract, named: Mapping[str, Given], *, unknown_category: str = "accept") -> Columns:
+    """Return the feature columns of values by column name; raises ContractBroken.
+
+    A column left out is missing in every row; all columns given must be of equal length. Arrays of
+    numpy, of one dimension, are taken too.
+    """
+    ready = _ready(contract)
+    faults = [_unknown(None, name, contract) for name in named if name not in ready.known][:MOST_FAULTS]
+    flat = [name for name, values in named.items() if isinstance(values, str | bytes) or np.ndim(values) != 1]
+    faults.extend(f"column `{name[:100]}`: wanted one flat list of values" for name in flat if name in ready.known)
+    if not faults and len({len(values) for values in named.values()}) > 1:
+        faults.append(f"columns differ in length: { {name: len(values) for name, values in named.items()} }")
+    if faults:
+        raise ContractBroken(faults)
+    return _columns(ready, named, len(next(iter(named.values()), ())), unknown_category)
+
+
+@dataclass(frozen=True)
+class _Ready:
+    """What is asked of a contract again with every request."""
+
+    contract: Contract
+    known: frozenset[str]
+    features: tuple[Column, ...]
+
+
+_CONTRACTS: dict[int, _Ready] = {}
+
+
+def _ready(contract: Contract) -> _Ready:
+    ready = _CONTRACTS.get(id(contract))
+    if ready is None or ready.contract is not contract:
+        ready = _Ready(contract, frozenset(column.name for column in contract.columns), contract.features)
+        if len(_CONTRACTS) >= MOST_CONTRACTS:
+            _CONTRACTS.clear()
+        _CONTRACTS[id(contract)] = ready
+    return ready
+
+
+def _columns(ready: _Ready, named: Mapping[str, Given], count: int, unknown_category: str) -> Columns:
+    faults: list[str] = []
+    columns: dict[str, Array] = {}
+    for column in ready.features:
+        values = named.get(column.name)
+        refuse = unknown_category == "refuse" and column.kind is Kind.CATEGORY
+        fast = None if refuse else _FAST.get(column.kind)
+        found = None if values is None or fast is None else fast(values)
+        if found is None:
+            found = _slow(column, [None] * count if values is None else values, refuse, faults)
+            if len(faults) >= MOST_FAULTS:
+                break
+        columns[column.name] = found
+    if faults:
+        raise ContractBroken(faults)
     return Columns(columns)
 
 
-def _convert(column: Column, values: Sequence[Any], unknown_category: str, faults: list[str]) -> Array:
-    """Return one column in memory; faults are added, and the value of a faulty row is missing."""
-    read = _READERS[column.kind]
-    refuse = unknown_category == "refuse" and column.kind is Kind.CATEGORY
+def _fast_numbers(values: Given) -> Array | None:
+    """Return a column of finite numbers; None where any value needs a closer look."""
+    if isinstance(values, np.ndarray):
+        found = values.astype(np.float64) if values.dtype.kind in "fiu" else None
+    else:
+        found = None
+        if len(values) == 1:  # the lone request, where every microsecond shows
+            value = values[0]
+            if type(value) is float and value - value == 0.0:
+                return np.array(values)
+        if _NUMBERS.issuperset(map(type, values)):
+            try:
+                found = np.array(values, dtype=np.float64)
+            except OverflowError:
+                return None
+    return found if found is not None and np.isfinite(found).all() else None
+
+
+def _fast_integers(values: Given) -> Array | None:
+    if type(values) is list and len(values) == 1:
+        value = values[0]
+        if type(value) is int and -LARGEST_INTEGER <= value <= LARGEST_INTEGER:
+            return np.array(values, dtype=np.float64)
+    found = _fast_numbers(values)
+    # Strictly below: 2**53 + 1 has become 2**53 by now.
+    sound = found is not None and bool((np.abs(found) < LARGEST_INTEGER).all() and (found == np.floor(found)).all())
+    return found if sound else None
+
+
+def _fast_booleans(values: Given) -> Array | None:
+    given = values.tolist() if isinstance(values, np.ndarray) else values
+    return np.array(given, dtype=np.float64) if {bool}.issuperset(map(type, given)) else None
+
+
+def _fast_strings(values: Given) -> Array | None:
+    given = list(values)
+    if not {str}.issuperset(map(type, given)):
+        return None
+    for value in given:
+        if not value.isascii() or len(value) > LONGEST_STRING or value == MISSING:
+            return None
+    array = np.empty(len(given), dtype=object)
+    array[:] = given
+    return array
+
+
+_NUMBERS = frozenset({float, int})
+_FAST: dict[Kind, Callable[[Given], Array | None]] = {
+    Kind.INTEGER: _fast_integers,
+    Kind.NUMBER: _fast_numbers,
+    Kind.BOOLEAN: _fast_booleans,
+    Kind.CATEGORY: _fast_strings,
+    Kind.TEXT: _fast_strings,
+}
+
+
+def _slow(column: Column, values: Given, refuse: bool, faults: list[str]) -> Array:
+    """Return one column, value by value; faults are added, and the value of a faulty row is missing."""
+    read = READERS[column.kind]
     known = frozenset(column.categories) if refuse else frozenset()
+    hints = 0
     out: list[Any] = []
     for index, value in enumerate(values):
         try:
@@ -88,10 +175,13 @@ def _convert(column: Column, values: Sequence[Any], unknown_category: str, fault
             if item is None and not column.nullable:
                 raise ValueError("is missing, and the column has no missing values in the training part")
             if refuse and item is not None and item not in known:
-                near = difflib.get_close_matches(str(item), column.categories, n=1)
-                raise ValueError(f"saw the unknown category {_seen(item)}" + (f", nearest `{near[0]}`" if near else ""))
+                hints += 1
+                near = _nearest(str(item), column.categories) if hints <= MOST_HINTS else ""
+                raise ValueError(f"saw the unknown category {seen(item)}{near}")
         except ValueError as fault:
             faults.append(f"row {index}, column `{column.name}`: {fault}")
+            if len(faults) >= MOST_FAULTS:
+                break
             item = None
         out.append(item)
     return _array(column.kind, out)
@@ -107,95 +197,13 @@ def _array(kind: Kind, values: list[Any]) -> Array:
     return array
 
 
-def _number(value: Any) -> float | None:
-    if isinstance(value, bool | np.bool_) or not isinstance(value, int | float | np.integer | np.floating):
-        raise ValueError(f"saw {_seen(value)}, wanted a number")
-    try:
-        number = float(value)
-    except OverflowError:
-        raise ValueError("saw an integer beyond float64, wanted a number") from None
-    if math.isinf(number):
-        raise ValueError("saw an infinity, wanted a finite number")
-    return None if math.isnan(number) else number
-
-
-def _integer(value: Any) -> float | None:
-    number = _number(value)
-    if number is None:
-        return None
-    if number != math.floor(number):
-        raise ValueError(f"saw {_seen(value)}, wanted a whole number")
-    if abs(number) > LARGEST_INTEGER:
-        raise ValueError(f"saw {_seen(value)}, wanted a whole number between -2**53 and 2**53")
-    return number
-
-
-def _boolean(value: Any) -> float | None:
-    if isinstance(value, bool | np.bool_):
-        return float(value)
-    number = None if isinstance(value, str) else _number(value)
-    if number is None and not isinstance(value, str):
-        return None
-    if number not in (0.0, 1.0):
-        raise ValueError(f"saw {_seen(value)}, wanted true or false")
-    return number
-
-
-def _string(value: Any) -> str | None:
-    if not isinstance(value, str):
-        raise ValueError(f"saw {_seen(value)}, wanted a string")
-    if len(value) > LONGEST_STRING:
-        raise ValueError(f"saw a string of {len(value)} characters, wanted at most {LONGEST_STRING}")
-    if not value.isascii():
-        try:
-            value.encode()
-        except UnicodeEncodeError:
-            raise ValueError("saw text that is not valid Unicode, wanted UTF-8") from None
-    return None if value == MISSING else value
-
-
-def _date(value: Any) -> np.datetime64 | None:
-    if isinstance(value, np.datetime64):
-        return None if np.isnat(value) else value
-    if isinstance(value, datetime):
-        return _moment(value)
-    if isinstance(value, date):
-        return np.datetime64(value, "us")
-    if not isinstance(value, str):
-        raise ValueError(f"saw {_seen(value)}, wanted a date such as 2026-01-31")
-    try:
-        return _moment(datetime.fromisoformat(value))
-    except ValueError:
-        raise ValueError(f"saw {_seen(value)}, wanted an ISO 8601 date or time such as 2026-01-31T12:00:00Z") from None
-
-
-def _moment(moment: datetime) -> np.datetime64:
-    aware = moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
-    microseconds = (aware - _EPOCH) // _MICROSECOND
-    return np.datetime64(microseconds, "us")
-
-
-_MICROSECOND = datetime(1970, 1, 1, microsecond=1) - datetime(1970, 1, 1)
-
-_READERS = {
-    Kind.INTEGER: _integer,
-    Kind.NUMBER: _number,
-    Kind.BOOLEAN: _boolean,
-    Kind.CATEGORY: _string,
-    Kind.TEXT: _string,
-    Kind.DATE: _date,
-    Kind.DATETIME: _date,
-}
-
-
 def _unknown(index: int | None, name: object, contract: Contract) -> str:
     names = [column.name for column in contract.columns if column.role is not Role.IGNORE]
-    near = difflib.get_close_matches(str(name), names, n=1)
     where = "" if index is None else f"row {index}: "
-    return f"{where}unknown column `{str(name)[:100]}`" + (f", nearest `{near[0]}`" if near else "")
+    return f"{where}unknown column `{str(name)[:LONGEST_HINTED]}`{_nearest(str(name), names)}"
 
 
-def _seen(value: object) -> str:
-    """Return a short picture of a foreign value."""
-    text = repr(value) if isinstance(value, str | int | float | bool | type(None)) else f"a {type(value).__name__}"
-    return text if len(text) <= 60 else text[:57] + "..."
+def _nearest(name: str, known: Sequence[str]) -> str:
+    """Name the nearest of what is known; nothing where the search would take long."""
+    near = difflib.get_close_matches(name, known, n=1) if len(name) <= LONGEST_HINTED else []
+    return f", nearest `{near[0]}`" if near else ""

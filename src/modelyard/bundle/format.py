@@ -17,8 +17,9 @@ CONTRACT = "contract.json"
 PREPROCESS = "preprocess.json"
 GRAPH = "model.onnx"
 GOLDEN = "golden.json"
-SPEC = "spec.yaml"
-REQUIRED = (CONTRACT, PREPROCESS, GRAPH, GOLDEN, SPEC)
+SPEC = "spec.yaml"  # as people wrote it
+SPEC_IN_EFFECT = "spec.json"  # with every default, canonical
+REQUIRED = (CONTRACT, PREPROCESS, GRAPH, GOLDEN, SPEC, SPEC_IN_EFFECT)
 
 Digest = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
 

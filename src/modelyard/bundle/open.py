@@ -25,7 +25,7 @@ from modelyard.bundle.format import (
 )
 from modelyard.bundle.steps import VERSION, Preprocess
 from modelyard.core.arrays import Array, Columns
-from modelyard.core.codec import decode, digest, digest_file
+from modelyard.core.codec import decode, digest_file
 from modelyard.core.contract import Contract
 from modelyard.core.metrics import Task
 from modelyard.core.ports import Engine, EngineLoader
@@ -88,11 +88,10 @@ def open_bundle(folder: Path, loader: EngineLoader, *, threads: int = 1, verifie
     if not verified:
         verify(folder)
     body = read_body(folder)
+    version = _read(folder, PREPROCESS, _Steps).version  # first: a newer version may have steps unknown here
+    if not 1 <= version <= VERSION:
+        raise BundleFormat(f"`{folder / PREPROCESS}` has version {version}; this code reads 1 to {VERSION}.")
     preprocess = _read(folder, PREPROCESS, Preprocess)
-    if preprocess.version > VERSION:
-        raise BundleFormat(
-            f"`{folder / PREPROCESS}` has version {preprocess.version}; this code reads up to {VERSION}."
-        )
     return Bundle(body, preprocess, loader.load(folder / GRAPH, threads=threads))
 
 
@@ -113,31 +112,40 @@ def read_manifest(folder: Path) -> Manifest:
         version = decode(data, _Version).format
     except (OSError, msgspec.MsgspecError) as fault:
         raise BundleFormat(f"`{folder}` is not a bundle: `{MANIFEST}` cannot be read ({fault}).") from fault
-    if version > FORMAT:
-        raise BundleFormat(f"`{folder}` has format {version}; this code reads up to {FORMAT}. Update Modelyard.")
+    if not 1 <= version <= FORMAT:
+        raise BundleFormat(f"`{folder}` has format {version}; this code reads 1 to {FORMAT}. Update Modelyard.")
     return _read(folder, MANIFEST, Manifest)
 
 
 def verify(folder: Path, *, wanted: str | None = None) -> None:
     """Hold every byte of a bundle against its manifest, and the manifest against the digest `wanted`.
 
-    Raises: BundleAltered naming the file, the digest seen and the digest wanted.
+    Raises: BundleAltered naming the file, the digest seen and the digest wanted; BundleFormat.
     """
+    if wanted is not None:
+        _hold(folder / MANIFEST, wanted)
     manifest = read_manifest(folder)
-    if wanted is not None and (seen := digest((folder / MANIFEST).read_bytes())) != wanted:
-        raise BundleAltered(f"`{folder / MANIFEST}` was altered: its digest is {seen}, sealed was {wanted}.")
-    present = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir()} - {MANIFEST}
-    for name in sorted(present ^ manifest.files.keys()):
-        kind = "is missing" if name in manifest.files else "was added after packing"
-        raise BundleAltered(f"`{folder / name}` {kind}. Restore the bundle from where it was sealed.")
     for name in REQUIRED:
         if name not in manifest.files:
             raise BundleFormat(f"`{folder}` has no `{name}`, which every bundle has.")
+    # A link to a folder counts as a file: it is none of the bundle's.
+    found = (path for path in folder.rglob("*") if path.is_symlink() or not path.is_dir())
+    present = {path.relative_to(folder).as_posix() for path in found} - {MANIFEST}
+    for name in sorted(present ^ manifest.files.keys()):
+        kind = "is missing" if name in manifest.files else "was added after packing"
+        raise BundleAltered(f"`{folder / name}` {kind}. Restore the bundle from where it was sealed.")
     for name, entry in sorted(manifest.files.items()):
-        path = folder / name
-        if path.is_symlink() or (seen := digest_file(path)) != entry.sha256:
-            seen = "that of a link" if path.is_symlink() else seen
-            raise BundleAltered(f"`{path}` was altered: its digest is {seen}, sealed was {entry.sha256}.")
+        _hold(folder / name, entry.sha256)
+
+
+def _hold(path: Path, wanted: str) -> None:
+    """Raise BundleAltered unless this is a file of its own with the digest wanted."""
+    if not path.exists() and not path.is_symlink():
+        raise BundleFormat(f"`{path.parent}` is not a bundle: there is no `{path.name}`.")
+    if path.is_symlink() or not path.is_file():
+        raise BundleAltered(f"`{path}` was altered: it is no file of its own, sealed was one with digest {wanted}.")
+    if (seen := digest_file(path)) != wanted:
+        raise BundleAltered(f"`{path}` was altered: its digest is {seen}, sealed was {wanted}.")
 
 
 def matches_golden(answers: Answers, golden: Golden) -> bool:
@@ -149,6 +157,10 @@ def matches_golden(answers: Answers, golden: Golden) -> bool:
         )
     if answers.labels is None or answers.probabilities is None:
         return False
+    if answers.probabilities.shape[0] != len(golden.probabilities) or len(golden.labels) != len(golden.probabilities):
+        return False
+    if any(len(row) != answers.probabilities.shape[1] for row in golden.probabilities):
+        return False
     wanted = np.asarray(golden.probabilities).reshape(answers.probabilities.shape)
     close = np.all(np.abs(answers.probabilities - wanted) <= golden.tolerance)
     return bool(close) and list(answers.labels) == list(golden.labels)
@@ -156,6 +168,10 @@ def matches_golden(answers: Answers, golden: Golden) -> bool:
 
 class _Version(msgspec.Struct):
     format: int
+
+
+class _Steps(msgspec.Struct):
+    version: int
 
 
 def _read(folder: Path, name: str, kind: type[T]) -> T:

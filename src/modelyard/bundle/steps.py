@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from functools import lru_cache
 
 import msgspec
 import numpy as np
@@ -20,7 +21,7 @@ VERSION = 1
 
 PARTS = ("epoch_days", "year", "month", "day", "weekday", "day_of_year", "hour", "minute")
 _NONE = np.array(None, dtype=object)
-WORDS = re.compile(r"\w+")
+_WORDS = re.compile(r"\w+")
 MOST_TEXT = 20_000  # characters of a text that are read
 
 
@@ -102,7 +103,7 @@ class TextStep(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     def _fill(self, row: Array, text: str, places: Mapping[str, int]) -> float:
         counts: dict[int, int] = {}
-        words = WORDS.findall(text[:MOST_TEXT].lower())
+        words = words_of(text)
         for word in words:
             place = places.get(word)
             if place is not None:
@@ -126,6 +127,15 @@ class Preprocess(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     def apply(self, columns: Columns) -> dict[str, Array]:
         """Return the graph's inputs by name, each (rows, width)."""
         return {step.output: step.apply(columns[step.column]) for step in self.steps}
+
+
+def words_of(text: str) -> list[str]:
+    """Return the words of a text in order, lower-cased; a text is read up to `MOST_TEXT` characters.
+
+    >>> words_of("To be, or not_to be?")
+    ['to', 'be', 'or', 'not_to', 'be']
+    """
+    return _WORDS.findall(text[:MOST_TEXT].lower())
 
 
 def date_parts(moments: Array) -> dict[str, Floats]:
@@ -153,13 +163,7 @@ def date_parts(moments: Array) -> dict[str, Floats]:
     return {name: part.astype(np.float64) for name, part in parts.items()}
 
 
-_PLACES: dict[int, tuple[Sequence[str], dict[str, int]]] = {}
-
-
+@lru_cache(maxsize=64)
 def _places(vocabulary: tuple[str, ...]) -> dict[str, int]:
-    """Return word -> place, made once for each vocabulary that is alive."""
-    known = _PLACES.get(id(vocabulary))
-    if known is None or known[0] is not vocabulary:
-        known = (vocabulary, {word: place for place, word in enumerate(vocabulary)})
-        _PLACES[id(vocabulary)] = known
-    return known[1]
+    """Return word -> place, made once for each vocabulary in use."""
+    return {word: place for place, word in enumerate(vocabulary)}

@@ -5,15 +5,16 @@ from __future__ import annotations
 import msgspec
 
 LEAST_PROBABILITY = 1e-3  # where a forest says 0 or 1, its margin stops here
+FARTHEST = 1e8  # beyond every row of a training part, and no sum of features overflows float32
 MISSING = "<missing>"  # what a missing string is inside the graph; a value spelt so counts as missing
 
 
 class NumberFeature(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="number"):
     """The columns of float64 inputs, side by side: shifted and scaled in float64, then cast to float32.
 
-    feature[j] = float32((input[j] - shift[j]) * scale[j]). Where `fill` is given, a missing value
-    becomes fill[j] after scaling, and for each place in `flags` a column that is 1.0 where that value
-    was missing follows the numbers. Without `fill` missing stays NaN.
+    feature[j] = float32((input[j] - shift[j]) * scale[j]), at most `FARTHEST` from zero. Where `fill` is
+    given, a missing value becomes fill[j] after scaling, and for each place in `flags` a column that is
+    1.0 where that value was missing follows the numbers. Without `fill` missing stays NaN.
     """
 
     sources: tuple[str, ...]

@@ -24,7 +24,7 @@ class ReleaseId(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
 def check_name(name: str) -> str:
     """Return `name` if it may name a system; raises UsageError otherwise."""
-    if not NAME.match(name):
+    if not NAME.fullmatch(name):
         raise UsageError(
             f"`{name}` cannot be a name: wanted 1 to 63 of a-z, 0-9, `_` and `-`, beginning with a letter."
         )

@@ -31,13 +31,15 @@ class Fitted:
     """A fitted estimator as a graph from `features` to `raw`, with its own answers to compare.
 
     `raw` is one of Head.raw. `predict` gives the library's own answer, float64 (rows, outputs), in
-    the meaning of `raw`; it lives and dies in the process that fitted.
+    the meaning of `raw`; it lives and dies in the process that fitted. With a `refusal`, which says why
+    the estimator cannot be told as a graph, `graph` is empty: it is compared, and cannot be sealed.
     """
 
     graph: bytes
     raw: str
     predict: Callable[[Singles], Floats]
     facts: Mapping[str, ParamValue] = field(default_factory=dict)
+    refusal: str = ""
 
 
 class Trainer(Protocol):

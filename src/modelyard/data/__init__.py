@@ -11,5 +11,6 @@ from modelyard.data.origin import digest_sources
 from modelyard.data.prepare import prepare
 from modelyard.data.stream import Batch, stream
 from modelyard.data.tables import TableFiles
+from modelyard.data.write import AnswerFile
 
-__all__ = ["Batch", "TableFiles", "digest_sources", "prepare", "stream"]
+__all__ = ["AnswerFile", "Batch", "TableFiles", "digest_sources", "prepare", "stream"]

@@ -52,17 +52,12 @@ def clean(values: pl.Series, null_values: Sequence[str], *, strip: bool) -> pl.S
         return values.fill_nan(None)
     if values.dtype != pl.String:
         return values
-    if strip and _has_blanks(values):
+    if strip:
         values = values.str.strip_chars()
     missing = values.is_in(list(null_values))
     if not missing.any():
         return values
     return values.to_frame().select(pl.when(~pl.lit(missing)).then(pl.first()).alias(values.name)).to_series()
-
-
-def _has_blanks(values: pl.Series) -> bool:
-    stripped = values.str.strip_chars()
-    return bool((stripped.str.len_bytes() != values.str.len_bytes()).any())
 
 
 def cast(values: pl.Series, kind: Kind, format: str | None = None) -> Typed:

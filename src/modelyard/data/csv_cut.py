@@ -108,8 +108,9 @@ def _well_quoted(view: Array, quotes: Ints, separator: int) -> bool:
     paired[1:] = closing[: len(opening) - 1] == opening[1:] - 1
     opens = paired | (opening == 0) | (before == separator) | (before == _NEWLINE)
     after = view[np.minimum(closing + 1, len(view) - 1)]
-    at_end = closing == len(view) - 1
-    closes = at_end | (after == separator) | (after == _NEWLINE) | (after == _RETURN) | (after == _QUOTE)
+    line_end = (after == _RETURN) & (view[np.minimum(closing + 2, len(view) - 1)] == _NEWLINE)
+    cut_off = (closing == len(view) - 1) | ((after == _RETURN) & (closing == len(view) - 2))
+    closes = cut_off | line_end | (after == separator) | (after == _NEWLINE) | (after == _QUOTE)
     return bool(opens.all() and closes.all())
 
 
@@ -165,20 +166,21 @@ def _cut_carefully(data: bytes, dialect: Dialect, *, final: bool) -> Cut:
         row = _row(data, start, dialect.separator, dialect.longest, final)
         if row is None:
             break
-        text = data[start : row.end].rstrip(b"\r\n")
+        text = data[start : row.end - 1]
+        blank = text in (b"", b"\r")
         if row.fault:
             bad.append(BadRow(index=index, rule=row.fault, detail=row.fault, data=text))
         elif len(row.fields) != dialect.width or b"\0" in text or len(text) > dialect.longest:
-            if text:
+            if not blank:
                 bad.append(_bad(index, text, len(row.fields), b"\0" in text, dialect))
-        elif text:
+        elif not blank:
             good.append(_quoted(row.fields, dialect.separator) if row.odd else data[start : row.end])
             indexes.append(index)
         start, index = row.end, index + 1
     return Cut(good=b"".join(good), indexes=np.array(indexes, dtype=np.int64), bad=tuple(bad), rows=index, used=start)
 
 
-_QUOTED = re.compile(rb'"([^"]*(?:""[^"]*)*)"')
+_QUOTED = re.compile(rb'"([^"]*(?:""[^"]*)*)"(?!")')
 _BARE = {separator: re.compile(rb"[^\n" + re.escape(bytes([separator])) + rb"]*") for separator in range(1, 128)}
 
 

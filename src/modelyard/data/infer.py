@@ -97,14 +97,17 @@ def _numbers(present: pl.Series) -> Survey:
     count = int(finite.sum())
     if count == 0:
         return Survey()
-    parsed, magnitudes = (present, floats.abs()) if finite.all() else (present.filter(finite), floats.filter(finite).abs())
+    parsed, magnitudes = (
+        (present, floats.abs()) if finite.all() else (present.filter(finite), floats.filter(finite).abs())
+    )
+    # as floats 2**53 and 2**53 + 1 are one, so the bound itself counts as beyond it
     whole = parsed.str.contains(r"^[+-]?\d+$")
     leading = parsed.filter(parsed.str.starts_with("0") | parsed.str.starts_with("-0") | parsed.str.starts_with("+0"))
     return Survey(
-        integers=int((whole & (magnitudes <= WIDEST)).sum()),
+        integers=int((whole & (magnitudes < WIDEST)).sum()),
         numbers=count,
         padded=int(leading.str.contains(r"^[+-]?0\d").sum()),
-        wide=int((whole & (magnitudes > WIDEST)).sum()),
+        wide=int((whole & (magnitudes >= WIDEST)).sum()),
     )
 
 

@@ -66,21 +66,25 @@ def _batch(
             if line.strip():
                 faults.append(_fault(line, source.name, row, error))
     for one in objects:
-        names.update(dict.fromkeys(one))
+        if not one.keys() <= names.keys():
+            names.update(dict.fromkeys(one))
     if len(names) > reading.most_columns:
         raise TooLarge(f"`{source.name}` has over {reading.most_columns} keys; `data.most_columns` allows no more.")
-    frame = pl.DataFrame([_series(name, [one.get(name) for one in objects]) for name in names])
-    return RawRows(frame, np.array(numbers, dtype=np.int64), tuple(faults), position)
+    columns = [_series(name, [one.get(name) for one in objects]) for name in names]
+    mixed = frozenset(series.name for series, differ in columns if differ)
+    frame = pl.DataFrame([series for series, _ in columns])
+    return RawRows(frame, np.array(numbers, dtype=np.int64), tuple(faults), position, mixed=mixed)
 
 
-def _series(name: str, values: list[Scalar]) -> pl.Series:
+def _series(name: str, values: list[Scalar]) -> tuple[pl.Series, bool]:
+    """Return a column, and whether its values are of several types, which makes it text."""
     kinds = frozenset(map(type, values)) - {type(None)}
     if not kinds:
-        return pl.Series(name, values, dtype=pl.Null)
+        return pl.Series(name, values, dtype=pl.Null), False
     dtype = _DTYPES.get(kinds)
     if dtype is None or (int in kinds and not _fits(values)):
-        return pl.Series(name, [spell(value) for value in values], dtype=pl.String)
-    return pl.Series(name, values, dtype=dtype, strict=False)
+        return pl.Series(name, [spell(value) for value in values], dtype=pl.String), True
+    return pl.Series(name, values, dtype=dtype, strict=False), False
 
 
 def _fits(values: Sequence[Any]) -> bool:

@@ -105,7 +105,7 @@ def _sums(train: pl.DataFrame, contract: Contract) -> list[Leak]:
                 Leak(
                     rule="known_later",
                     column=names[place],
-                    strength=sum_.explained,
+                    strength=round(sum_.explained, 6),
                     reason=f"`{contract.target}` = {whole} in the training rows, so `{names[place]}` is known "
                     "only when the target is. Give it `role: ignore`.",
                 )
@@ -133,7 +133,7 @@ def _single(train: pl.DataFrame, column: Column, contract: Contract) -> Leak | N
     return Leak(
         rule="predicts_target",
         column=column.name,
-        strength=min(strength, 1.0),
+        strength=round(min(strength, 1.0), 6),
         reason=f"`{column.name}` alone predicts `{contract.target}`: {_MEASURED[contract.task]} {strength:.4f}. "
         "Is it known when the question is asked? If not give it `role: ignore`.",
     )

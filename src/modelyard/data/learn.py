@@ -34,6 +34,16 @@ def learn(train: pl.DataFrame, shapes: Sequence[Shape], plan: DataPlan) -> Contr
     return Contract(task=task, target=plan.target, columns=columns, classes=classes)
 
 
+def check_classes(labels: pl.Series, target: str) -> None:
+    """Raise DataError if labels are so many that they look like a quantity, or like names of rows."""
+    classes = labels.unique().sort()
+    if len(classes) > _MOST_CLASSES or (len(classes) > 100 and len(classes) > 0.2 * len(labels)):
+        raise DataError(
+            f"The target `{target}` has {len(classes)} classes in {len(labels)} rows, such as "
+            f"`{classes[0]}` and `{classes[1]}`. If it is a quantity set `goal: regression`."
+        )
+
+
 def profile(train: pl.DataFrame, contract: Contract) -> tuple[ColumnProfile, ...]:
     """Return the distribution of each column that is not ignored."""
     return tuple(_profile(train[one.name], one) for one in contract.columns if one.role is not Role.IGNORE)
@@ -47,11 +57,6 @@ def _classes(labels: pl.Series, plan: DataPlan) -> tuple[str, ...]:
         raise DataError(
             f"The target `{plan.target}` has one class in the training rows, `{classes[0]}`; "
             "a classification needs two."
-        )
-    if len(classes) > _MOST_CLASSES or (len(classes) > 100 and len(classes) > 0.2 * len(labels)):
-        raise DataError(
-            f"The target `{plan.target}` has {len(classes)} classes in {len(labels)} training rows, such as "
-            f"`{classes[0]}` and `{classes[1]}`. If it is a quantity set `goal: regression`."
         )
     _check_positive(plan, classes)
     if len(classes) == 2:

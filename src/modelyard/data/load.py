@@ -45,6 +45,7 @@ class _Part:
     frames: list[pl.DataFrame]
     numbers: list[Ints]
     notes: tuple[str, ...]
+    mixed: frozenset[str]
     malformed: int
 
     @property
@@ -90,18 +91,20 @@ def _read(source: Source, reading: Reading, aside: Quarantine, progress: Progres
     frames: list[pl.DataFrame] = []
     numbers: list[Ints] = []
     notes: tuple[str, ...] = ()
+    mixed: frozenset[str] = frozenset()
     malformed = 0
     for raw in raw_rows(source, reading):
         _put_aside(raw, aside)
         frames.append(raw.frame)
         numbers.append(raw.numbers)
         notes += raw.notes
+        mixed |= raw.mixed
         malformed += len(raw.faults)
         rows += raw.seen
         if rows > reading.most_rows:
             raise TooLarge(f"`{source.name}`: more than {reading.most_rows} rows; `data.most_rows` allows no more.")
         progress.advance(float(done + raw.position), f"{rows} rows")
-    return _Part(frames=frames, numbers=numbers, notes=notes, malformed=malformed)
+    return _Part(frames=frames, numbers=numbers, notes=notes, mixed=mixed, malformed=malformed)
 
 
 def _put_aside(raw: RawRows, aside: Quarantine) -> None:
@@ -126,7 +129,8 @@ def _check_columns(first: Sequence[str], names: Sequence[str], source: Source, o
 def _join(parts: Sequence[_Part], sources: tuple[Source, ...]) -> Raw:
     frames = [frame for part in parts for frame in part.frames if frame.height]
     names = parts[0].names
-    columns, mixed = {}, set()
+    columns = {}
+    mixed = {name for part in parts for name in part.mixed}
     for name in names:
         pieces = [frame[name] if name in frame.columns else pl.Series(name, [None] * frame.height) for frame in frames]
         columns[name], differ = _concat(pieces, name)

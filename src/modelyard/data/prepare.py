@@ -15,7 +15,7 @@ from modelyard.core.data_plan import DataPlan, Goal, SplitMethod
 from modelyard.core.ports import Progress
 from modelyard.data.check import Checked, Shape, check, fault
 from modelyard.data.leaks import find_leaks
-from modelyard.data.learn import learn, profile
+from modelyard.data.learn import check_classes, learn, profile
 from modelyard.data.load import Raw, check_schema, load
 from modelyard.data.quarantine import Quarantine
 from modelyard.data.sources import digest
@@ -53,11 +53,7 @@ def prepare(plan: DataPlan, folder: Path, *, progress: Progress) -> Prepared:
         parts, lost = _parts(table, plan, aside)
         progress.stage("look at the columns", total=float(len(parts) + 2))
         contract = learn(parts[Part.TRAIN], table.shapes, plan)
-        for done, (part, frame) in enumerate(parts.items(), start=1):
-            frame.write_parquet(
-                folder / f"{part}.parquet", compression="zstd", compression_level=1, row_group_size=ROW_GROUP
-            )
-            progress.advance(float(done), f"{part}: {frame.height} rows")
+        _write(parts, folder, progress)
         leaks = find_leaks(parts, contract)
         progress.advance(float(len(parts) + 1), f"{len(leaks)} possible leaks")
         known = profile(parts[Part.TRAIN], contract)
@@ -83,11 +79,20 @@ def prepare(plan: DataPlan, folder: Path, *, progress: Progress) -> Prepared:
         )
 
 
+def _write(parts: Mapping[Part, pl.DataFrame], folder: Path, progress: Progress) -> None:
+    for done, (part, frame) in enumerate(parts.items(), start=1):
+        path = folder / f"{part}.parquet"
+        frame.write_parquet(path, compression="zstd", compression_level=1, row_group_size=ROW_GROUP)
+        progress.advance(float(done), f"{part}: {frame.height} rows")
+
+
 def _table(plan: DataPlan, aside: Quarantine, progress: Progress) -> _Table:
     """Load and check the file or files, and deal the rows."""
     raw = _load(plan.path, plan, aside, progress)
     sources, columns = raw.sources, raw.frame.columns
     tables = [check(raw, plan, aside, where=plan.path)]
+    if plan.goal is Goal.CLASSIFICATION:
+        check_classes(tables[0].frame[plan.target], plan.target)
     del raw  # its text takes more memory than the typed columns
     parts = [deal(plan.split, tables[0].frame.height, own_test=plan.test_path is not None, key=_key(tables[0], plan))]
     if plan.test_path is not None:

@@ -31,6 +31,7 @@ class RawRows:
     faults: tuple[Fault, ...]
     position: int  # bytes of the file read so far
     notes: tuple[str, ...] = ()
+    mixed: frozenset[str] = frozenset()  # columns of text that the file gave in several types
 
     @property
     def seen(self) -> int:

@@ -57,7 +57,11 @@ def find(path: Path, format: Format) -> tuple[Source, ...]:
 
     Raises: Unreadable, EmptyData or WrongFormat with what was seen and what to do.
     """
-    if not path.exists():
+    try:
+        there = path.exists()
+    except OSError as error:
+        raise Unreadable(f"`{path}` cannot be reached by this user: {error.strerror}.") from error
+    if not there:
         raise Unreadable(f"`{path}` is not there{_nearby(path)}. Set `data.path` to a file or a folder of parts.")
     if path.is_dir():
         return _parts(path, format)
@@ -167,5 +171,8 @@ def _nearby(path: Path) -> str:
     there = next((parent for parent in path.parents if parent.is_dir()), None)
     if there is None or there != path.parent:
         return f" (nor is the folder `{path.parent}`)"
-    names = sorted(entry.name for entry in there.iterdir() if _by_ending(entry) is not None)[:5]
+    try:
+        names = sorted(entry.name for entry in there.iterdir() if _by_ending(entry) is not None)[:5]
+    except OSError:  # a folder that may not be listed tells nothing more
+        return ""
     return f"; the folder has: {', '.join(f'`{name}`' for name in names)}" if names else ""

@@ -60,7 +60,7 @@ class TableFiles:
                 _refuse(raw)
                 for name in raw.frame.columns if names is None else [n for n in names if n in raw.frame.columns]:
                     values = self._clean(raw.frame[name], source)
-                    one = survey(values, numbers=source.format is Format.CSV)
+                    one = survey(values, numbers=source.format is Format.CSV or name in raw.mixed)
                     surveys[name] = surveys.get(name, Survey()) + one
         _check_names(sources, names, list(surveys))
         return {name: infer(name, one) for name, one in surveys.items()}

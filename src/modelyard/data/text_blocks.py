@@ -33,12 +33,13 @@ def text_blocks(source: Source, encoding: str, *, block_bytes: int = BLOCK_BYTES
     decode = _Decoder(source.name, encoding)
     file, raw = source.open()
     with raw, file:
-        first = True
+        head: bytes | None = b""  # held back until it is long enough to show a byte order mark
         while True:
             data = _read(file, source.name, block_bytes)
             text = decode(data, final=not data)
-            if first and text:
-                text, first = text.removeprefix(_BOM), False
+            if head is not None:
+                head += text
+                text, head = (head.removeprefix(_BOM), None) if len(head) >= len(_BOM) or not data else (b"", head)
             if text:
                 yield Block(data=text, position=raw.tell())
             if not data:

@@ -5,11 +5,11 @@ Each stage is kept under the hash of what went into it, so a build that was kill
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from modelyard import data
-from modelyard.core.arrays import Columns
 from modelyard.core.candidate import Scored
 from modelyard.core.clock import stamp
 from modelyard.core.codec import decode, digest_record, encode_pretty
@@ -18,10 +18,12 @@ from modelyard.core.evidence import BuildEvidence, Evaluation, Evidence, Lineage
 from modelyard.core.machine import fingerprint
 from modelyard.core.release import Release
 from modelyard.core.run import RunState
+from modelyard.errors import GateError
 from modelyard.evaluate.choose import choose
 from modelyard.evaluate.evaluation import Question, require
 from modelyard.flow.contenders import Packed, contenders_of
 from modelyard.flow.gate import Gated, first_to_hold
+from modelyard.flow.making import Making
 from modelyard.flow.ports import Ports
 from modelyard.flow.stage import StageLog
 from modelyard.flow.translate import check_against_data, data_plan, value_of
@@ -35,9 +37,10 @@ PREPARED = "prepared.json"
 
 @dataclass(frozen=True, kw_only=True)
 class Built:
-    """A build that reached its end: the release and all that was measured."""
+    """A build that reached its end: the release, or why there is none, and all that was measured."""
 
-    release: Release
+    release: Release | None
+    refusal: GateError | None
     evidence: BuildEvidence
     body: Path
 
@@ -45,7 +48,8 @@ class Built:
 def build(loaded: LoadedSpec, ports: Ports) -> Built:
     """Build a spec into a sealed release.
 
-    Raises: DataError, TrainError, ParityBroken; RequirementNotMet or RequirementInconclusive at the gate.
+    A build whose requirements do not let it pass has no release and says why in `refusal`.
+    Raises: SpecFaults, DataError, TrainError, ParityBroken.
     """
     run = ports.runs.begin(loaded.spec.name, loaded.digest)
     with ports.audit.change("run", resources=(loaded.spec.name, run), rollback_available=True) as note:
@@ -54,31 +58,42 @@ def build(loaded: LoadedSpec, ports: Ports) -> Built:
         except BaseException:
             ports.runs.finish(run, RunState.FAILED)
             raise
-        note["release"], note["body"] = str(built.release.id), built.release.body
+        note["release"] = None if built.release is None else str(built.release.id)
+        note["body"] = body_digest(built.body)
+        note["refusal"] = None if built.refusal is None else list(built.refusal.reasons)
         ports.runs.finish(run, RunState.DONE)
     return built
 
 
 def _build(loaded: LoadedSpec, ports: Ports, run: str) -> Built:
     started, log = stamp(ports.clock.now()), StageLog(ports)
-    prepared, parts, data_key = _prepare(loaded, ports, log)
+    prepared, parts, data_key = prepare(loaded, ports, log)
     check_against_data(loaded, prepared.contract)
-    features, key = _features(prepared, parts, data_key, ports, log)
-    task = _search_task(loaded, ports, features, key)
+    features, features_key = _features(prepared, parts, data_key, ports, log)
+    task = _search_task(loaded, ports, features, features_key)
     with log.timed("search"):
         tried = search(task, _search_ports(ports))
-    question = _question(loaded, prepared)
-    valid = ports.tables.read(parts / f"{Part.VALID}.parquet")
-    packed = contenders_of(loaded, prepared, features, tried, valid, ports, log)
-    scored = _choose(question, valid, packed, ports, log)
-    gated = first_to_hold(loaded, question, scored, packed, task, parts, valid, ports, log)
-    evidence = _evidence(loaded, ports, run, started, prepared, tried, gated, log)
-    require(gated.evaluation.judgements, where=f"`{loaded.spec.name}` cannot be sealed")
-    release = _seal(loaded, ports, gated, evidence)
-    return Built(release=release, evidence=evidence, body=gated.packed.body)
+    making = Making(
+        loaded=loaded,
+        ports=ports,
+        log=log,
+        prepared=prepared,
+        parts=parts,
+        task=task,
+        question=_question(loaded, prepared),
+        valid=ports.tables.read(parts / f"{Part.VALID}.parquet"),
+    )
+    packed = contenders_of(making, tried)
+    gated = first_to_hold(making, _choose(making, packed), packed)
+    evidence = _evidence(making, run, started, tried, gated)
+    try:
+        require(gated.evaluation.judgements, where=f"`{loaded.spec.name}` cannot be sealed")
+    except GateError as refusal:
+        return Built(release=None, refusal=refusal, evidence=evidence, body=gated.packed.body)
+    return Built(release=_seal(making, gated, evidence), refusal=None, evidence=evidence, body=gated.packed.body)
 
 
-def _prepare(loaded: LoadedSpec, ports: Ports, log: StageLog) -> tuple[Prepared, Path, str]:
+def prepare(loaded: LoadedSpec, ports: Ports, log: StageLog) -> tuple[Prepared, Path, str]:
     """Load, check and split the table; return what is known of it, its folder and its key."""
     plan = data_plan(loaded)
     key = log.key("data", {"plan": plan, "sources": data.digest_sources(plan)})
@@ -141,42 +156,37 @@ def _question(loaded: LoadedSpec, prepared: Prepared) -> Question:
     )
 
 
-def _choose(
-    question: Question, valid: Columns, packed: dict[str, Packed], ports: Ports, log: StageLog
-) -> tuple[Scored, ...]:
+def _choose(making: Making, packed: dict[str, Packed]) -> tuple[Scored, ...]:
     """Return the candidate table; kept, so that a resumed build does not choose again by other timings."""
-    key = log.key("choice", {
+    question = making.question
+    key = making.log.key("choice", {
         "bodies": {name: body_digest(one.body) for name, one in packed.items()},
         "requirements": question.requirements, "objective": question.objective,
         "price": question.price_per_cpu_hour,
     })  # fmt: skip
 
     def fill(folder: Path) -> None:
-        table = choose(question, valid, [one.contender(ports) for one in packed.values()])
+        table = choose(question, making.valid, [one.contender(making.ports) for one in packed.values()])
         (folder / "candidates.json").write_bytes(encode_pretty(table))
 
-    return decode((log.keep("choice", key, fill) / "candidates.json").read_bytes(), tuple[Scored, ...])
+    return decode((making.log.keep("choice", key, fill) / "candidates.json").read_bytes(), tuple[Scored, ...])
 
 
-def _evidence(
-    loaded: LoadedSpec, ports: Ports, run: str, started: str, prepared: Prepared, tried: list[Tried], gated: Gated,
-    log: StageLog,
-) -> BuildEvidence:  # fmt: skip
-    spec = loaded.spec
-    budget = spec.budget.in_effect()
+def _evidence(making: Making, run: str, started: str, tried: Sequence[Tried], gated: Gated) -> BuildEvidence:
+    budget = making.task.budget
     lineage = Lineage(
-        spec_digest=loaded.digest,
-        data_digest=prepared.data_digest,
-        code_version=ports.code_version,
+        spec_digest=making.loaded.digest,
+        data_digest=making.prepared.data_digest,
+        code_version=making.ports.code_version,
         run=run,
         started=started,
-        finished=stamp(ports.clock.now()),
+        finished=stamp(making.ports.clock.now()),
         machine=fingerprint(),
         test_rows_seen_by=gated.test_rows_seen_by,
-        stages=log.outcomes(),
+        stages=making.log.outcomes(),
     )
     return BuildEvidence(
-        prepared=prepared,
+        prepared=making.prepared,
         candidates=gated.table,
         trials=tuple(one.trial for one in tried),
         budget=f"{budget.trials} trials" if budget.trials is not None else f"{budget.seconds:g} s",
@@ -189,15 +199,16 @@ def _evidence(
     )
 
 
-def _seal(loaded: LoadedSpec, ports: Ports, gated: Gated, evidence: BuildEvidence) -> Release:
+def _seal(making: Making, gated: Gated, evidence: BuildEvidence) -> Release:
+    name, ports = making.loaded.spec.name, making.ports
     body = body_digest(gated.packed.body)
-    record = Evidence(release=loaded.spec.name, body=body, recorded=stamp(ports.clock.now()), payload=evidence)
+    record = Evidence(release=name, body=body, recorded=stamp(ports.clock.now()), payload=evidence)
     return ports.releases.seal(
-        loaded.spec.name,
+        name,
         gated.packed.body,
         (record,),
-        headline=_headline(gated.evaluation, loaded.spec.objective_for(gated.packed.task)),
-        spec_digest=loaded.digest,
+        headline=_headline(gated.evaluation, making.question.objective),
+        spec_digest=making.loaded.digest,
     )
 
 

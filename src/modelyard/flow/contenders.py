@@ -13,18 +13,17 @@ from modelyard.bundle.open import Answers, open_bundle
 from modelyard.core.arrays import Columns
 from modelyard.core.candidate import TrialState
 from modelyard.core.codec import decode, digest_file, encode
-from modelyard.core.contract import Contract, Part, Prepared
+from modelyard.core.contract import Part
 from modelyard.core.encoding import Head
 from modelyard.core.metrics import Task
 from modelyard.core.space import Plan
+from modelyard.errors import EngineFailed
 from modelyard.evaluate.choose import Contender
 from modelyard.evaluate.timing import TimingJob, Timings
+from modelyard.flow.making import Making
 from modelyard.flow.ports import Ports
-from modelyard.flow.stage import StageLog
 from modelyard.flow.translate import threshold_of
-from modelyard.release.pack import Parts, json_rows, pack
-from modelyard.spec.load import LoadedSpec
-from modelyard.train.features import FeatureSet
+from modelyard.release.pack import Parts, body_digest, json_rows, pack
 from modelyard.train.search import Tried
 
 TIMED_ROWS = 500
@@ -64,101 +63,109 @@ class Packed:
         )
 
 
-def contenders_of(
-    loaded: LoadedSpec, prepared: Prepared, features: FeatureSet, tried: Sequence[Tried], valid: Columns, ports: Ports,
-    log: StageLog,
-) -> dict[str, Packed]:  # fmt: skip
+def contenders_of(making: Making, tried: Sequence[Tried]) -> dict[str, Packed]:
     """Return the contenders by candidate; a candidate without a trial that worked has none."""
     packed: dict[str, Packed] = {}
-    plans = {plan.name: plan for plan in loaded.spec.plans()}
-    for name, plan in plans.items():
-        own = [one for one in tried if one.trial.candidate == name]
-        done = [one for one in own if one.trial.value is not None]
-        if done:
-            best = max(done, key=lambda one: (one.trial.value, -one.trial.number))
+    plans = making.loaded.spec.plans()
+    making.ports.progress.stage("pack and time the best trial of each", total=float(len(plans)))
+    for done, plan in enumerate(plans, start=1):
+        own = [one for one in tried if one.trial.candidate == plan.name]
+        worked = [one for one in own if one.trial.value is not None]
+        if worked:
+            best = max(worked, key=lambda one: (one.trial.value, -one.trial.number))
             failed = sum(one.trial.state is not TrialState.DONE for one in own)
-            packed[name] = _pack(loaded, prepared, features, plan, best, (len(own), failed), valid, ports, log)
+            packed[plan.name] = _packed(making, plan, best, trials=len(own), failed=failed)
+        making.ports.progress.advance(float(done), plan.name)
     return packed
 
 
-def _pack(
-    loaded: LoadedSpec, prepared: Prepared, features: FeatureSet, plan: Plan, best: Tried, counts: tuple[int, int],
-    valid: Columns, ports: Ports, log: StageLog,
-) -> Packed:  # fmt: skip
-    spec = loaded.spec
-    head, reason = best.head(), "0.5, as the spec asks for no other"
-    if prepared.contract.task is Task.BINARY:
-        weight = features.weight(Part.VALID)
-        choice = threshold_of(
-            spec, best.answers(), np.load(features.target(Part.VALID)), None if weight is None else np.load(weight),
-            judged_rows=prepared.rows[Part.TEST],
-        )  # fmt: skip
-        head = replace(head, threshold=0.5 if choice is None else choice.threshold)
-        reason = reason if choice is None else choice.reason
-    key = log.key("body", {
-        "model": digest_file(best.folder / "model.onnx"), "head": head, "contract": prepared.contract,
+def _packed(making: Making, plan: Plan, best: Tried, *, trials: int, failed: int) -> Packed:
+    head, reason = _with_threshold(making, best)
+    features = making.features
+    key = making.log.key("body", {
+        "model": digest_file(best.folder / "model.onnx"), "head": head, "contract": making.contract,
         "steps": features.steps, "encoding": features.encodings[plan.encoding], "plan": plan,
-        "params": best.trial.params, "facts": best.trial.facts, "spec": loaded.text, "data": prepared.data_digest,
+        "params": best.trial.params, "facts": best.trial.facts, "spec": making.loaded.text,
+        "data": making.prepared.data_digest,
     })  # fmt: skip
 
     def fill(folder: Path) -> None:
         (folder / BODY).mkdir()
-        pack(_parts(loaded, prepared, features, plan, best, head, valid, ports), folder / BODY, ports.loader)
+        pack(_parts(making, plan, best, head), folder / BODY, making.ports.loader)
 
-    body = log.keep("packing", key, fill) / BODY
+    body = making.log.keep("packing", key, fill) / BODY
     return Packed(
-        plan=plan, tried=best, trials=counts[0], failed=counts[1], head=head, threshold_reason=reason, body=body,
-        timings=timed(body, prepared.contract, valid, ports, log, name="timing", single_s=0.5, batch_s=0.3),
-        valid=valid, task=prepared.contract.task,
-    )  # fmt: skip
-
-
-def _parts(
-    loaded: LoadedSpec, prepared: Prepared, features: FeatureSet, plan: Plan, best: Tried, head: Head, valid: Columns,
-    ports: Ports,
-) -> Parts:  # fmt: skip
-    spec = loaded.spec
-    graph = ports.graphs.whole(
-        features.encodings[plan.encoding], features.widths, (best.folder / "model.onnx").read_bytes(), head
+        plan=plan,
+        tried=best,
+        trials=trials,
+        failed=failed,
+        head=head,
+        threshold_reason=reason,
+        body=body,
+        timings=timed(making, body, name="timing", single_s=0.5, batch_s=0.3),
+        valid=making.valid,
+        task=making.contract.task,
     )
+
+
+def _with_threshold(making: Making, best: Tried) -> tuple[Head, str]:
+    """Return the head with the threshold that the validation rows speak for, and the reason."""
+    head = best.head()
+    if making.contract.task is not Task.BINARY:
+        return head, "the most likely class" if making.contract.classes else "a number has no threshold"
+    target, weight = making.features.target(Part.VALID), making.features.weight(Part.VALID)
+    choice = threshold_of(
+        making.loaded.spec,
+        best.answers(),
+        np.load(target),
+        None if weight is None else np.load(weight),
+        judged_rows=making.prepared.rows[Part.TEST],
+    )
+    if choice is None:
+        return replace(head, threshold=0.5), "0.5: no requirement bounds a metric of labels"
+    return replace(head, threshold=choice.threshold), choice.reason
+
+
+def _parts(making: Making, plan: Plan, best: Tried, head: Head) -> Parts:
+    spec, features = making.loaded.spec, making.features
+    estimator = (best.folder / "model.onnx").read_bytes()
     return Parts(
         name=spec.name,
-        contract=prepared.contract,
+        contract=making.contract,
         preprocess=features.steps,
-        graph=graph,
+        graph=making.ports.graphs.whole(features.encodings[plan.encoding], features.widths, estimator, head),
         threshold=head.threshold,
         candidate=plan.name,
         algorithm=plan.algorithm,
         params={**best.trial.params, **best.trial.facts},
         seed=spec.seed,
-        spec_text=loaded.text,
-        spec_digest=loaded.digest,
-        data_digest=prepared.data_digest,
-        code_version=ports.code_version,
-        libraries=ports.environment,
+        spec_text=making.loaded.text,
+        spec_canonical=spec.canonical(),
+        spec_digest=making.loaded.digest,
+        data_digest=making.prepared.data_digest,
+        code_version=making.ports.code_version,
+        libraries=making.ports.environment,
         unknown_category=spec.serving.unknown_category.value,
         fallback=[one.model_dump(mode="json", exclude_none=True) for one in spec.serving.fallback],
-        golden=valid,
+        golden=making.valid,
     )
 
 
-def timed(
-    body: Path, contract: Contract, rows: Columns, ports: Ports, log: StageLog, *, name: str, single_s: float,
-    batch_s: float,
-) -> Timings:  # fmt: skip
+def timed(making: Making, body: Path, *, name: str, single_s: float, batch_s: float) -> Timings:
     """Time a body in a process of its own, once."""
-    key = log.key("timing", {"body": digest_file(body / "manifest.json"), "single_s": single_s, "batch_s": batch_s})
+    key = making.log.key("timing", {"body": body_digest(body), "single_s": single_s, "batch_s": batch_s})
 
     def fill(folder: Path) -> None:
         asked = folder / "rows.json"
-        asked.write_bytes(encode(json_rows(contract, rows.take(slice(0, TIMED_ROWS)))))
+        asked.write_bytes(encode(json_rows(making.contract, making.valid.take(slice(0, TIMED_ROWS)))))
         job = TimingJob(body=str(body), rows=str(asked), single_s=single_s, batch_s=batch_s)
-        with ports.spawn("timing") as process:
+        with making.ports.spawn("timing") as process:
             out, _ = process.communicate(encode(job))
+        if process.returncode:
+            raise EngineFailed(f"The process that times a bundle ended with status {process.returncode}.")
         (folder / "timings.json").write_bytes(out)
-        decode(out, Timings)  # what cannot be read is not kept
 
-    return decode((log.keep(name, key, fill) / "timings.json").read_bytes(), Timings)
+    return decode((making.log.keep(name, key, fill) / "timings.json").read_bytes(), Timings)
 
 
 def answer(body: Path, columns: Columns, ports: Ports) -> Answers:

@@ -25,9 +25,6 @@ def data_plan(loaded: LoadedSpec) -> DataPlan:
     spec = loaded.spec
     test, calibrate, valid = spec.split_shares()
     data = spec.data
-    reading = Reading(
-        format=Format(data.format.value), separator=data.separator, encoding=data.encoding, null_values=data.null_values
-    )
     return DataPlan(
         goal=Goal(spec.task.type.value),
         target=spec.task.target,
@@ -35,12 +32,20 @@ def data_plan(loaded: LoadedSpec) -> DataPlan:
         test_path=None if loaded.test_path is None else str(loaded.test_path),
         positive=spec.task.positive,
         columns={
-            name: Declared(kind=one.kind, role=None if one.role is None else Role(one.role))
+            name: Declared(kind=one.kind, role=None if one.role is None else Role(one.role), format=one.format)
             for name, one in data.columns.items()
         },
-        reading=reading,
+        reading=reading_of(spec),
         allowed_malformed_share=data.allowed_malformed_share,
         split=Split(method=split_method(spec), test=test, calibrate=calibrate, valid=valid, seed=spec.seed),
+    )
+
+
+def reading_of(spec: System) -> Reading:
+    """Return how files are read, for training and for predictions alike."""
+    data = spec.data
+    return Reading(
+        format=Format(data.format.value), separator=data.separator, encoding=data.encoding, null_values=data.null_values
     )
 
 

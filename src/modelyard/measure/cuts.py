@@ -11,6 +11,8 @@ from modelyard.errors import DataError, EmptyData
 
 _MIDDLE_GAP = 1e-5  # how far from a score a threshold stays where the score is one half
 _LEAST_GAP = 1e-7
+_MOST_STEPS = 1000  # along the share answered positive plus the share of positives found
+_ROWS_A_STEP = 20
 
 CUT_METRICS = ("accuracy", "balanced_accuracy", "precision", "recall", "f1")
 
@@ -33,16 +35,18 @@ class Cuts:
 
         Rounding makes the same row's probability differ slightly between machines, so a cut is used
         only where the nearest scores are at least 1e-5 away in the middle of the range, less towards
-        0 and 1 as a sigmoid's rounding errors shrink too. Rows between two cuts go together. The
-        first cut, "nothing is positive", is left out where a score of 1 leaves it no room. O(n log n).
+        0 and 1 as a sigmoid's rounding errors shrink too. Where many rows leave no such gap, the
+        widest one in each thousandth of the way is used, so that no objective is missed by more. Rows
+        between two cuts go together. The first cut, "nothing is positive", is left out where a score
+        of 1 leaves it no room. O(n log n).
         """
         _check(scores, labels, weights)
         weight = np.ones(len(scores)) if weights is None else np.asarray(weights, dtype=np.float64)
         order = np.argsort(-scores, kind="stable")
         ranked, hits = scores[order], weight[order] * (labels[order] == 1)
-        places, thresholds, gaps = _places(ranked)
         found = np.concatenate([[0.0], np.cumsum(hits)])
         passed = np.concatenate([[0.0], np.cumsum(weight[order])])
+        places, thresholds, gaps = _places(ranked, found / max(found[-1], 1e-300) + passed / passed[-1])
         true = found[places]
         false = passed[places] - true
         positive, total = found[-1], passed[-1]
@@ -105,12 +109,15 @@ def _ratio(name: str, cells: list[Floats]) -> Floats:
         return (true / (true + missed) + refused / (refused + false)) / 2
 
 
-def _places(ranked: Floats) -> tuple[Ints, Floats, Floats]:
-    """Return how many rows stand above each cut, its threshold and its distance to the next score."""
+def _places(ranked: Floats, way: Floats) -> tuple[Ints, Floats, Floats]:
+    """Return how many rows stand above each cut, its threshold and its distance to the next score.
+
+    `way` is (n + 1,), how far along a cut above each row would be, from 0 to at most 2.
+    """
     upper, lower = ranked[:-1], ranked[1:]
     middle = ((upper + lower) / 2).astype(np.float32).astype(np.float64)
     gap = np.minimum(upper - middle, middle - lower)
-    inside = np.flatnonzero(gap >= _wanted_gap(middle))
+    inside = np.union1d(np.flatnonzero(gap >= _wanted_gap(middle)), _widest_of_each_step(gap, way[1:-1]))
     places, thresholds, gaps = inside + 1, middle[inside], gap[inside]
     top, bottom = _end_above(ranked[0]), _end_below(ranked[-1])
     if top is not None:
@@ -118,6 +125,15 @@ def _places(ranked: Floats) -> tuple[Ints, Floats, Floats]:
         thresholds, gaps = np.concatenate([[top], thresholds]), np.concatenate([[top - ranked[0]], gaps])
     ends = np.concatenate([thresholds, [bottom]])
     return np.concatenate([places, [len(ranked)]]), ends, np.concatenate([gaps, [ranked[-1] - bottom]])
+
+
+def _widest_of_each_step(gap: Floats, way: Floats) -> Ints:
+    """Return the place of the widest gap in each step of the way; none where the rows are few."""
+    steps = min(_MOST_STEPS, len(gap) // _ROWS_A_STEP)
+    step = np.floor(way * steps / 2).astype(np.int64)
+    order = np.lexsort((gap, step))
+    last = order[np.append(step[order][1:] != step[order][:-1], True)] if len(order) else order
+    return np.asarray(last[gap[last] > 0]) if steps else np.zeros(0, dtype=np.int64)
 
 
 def _wanted_gap(threshold: Floats) -> Floats:

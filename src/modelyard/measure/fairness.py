@@ -16,7 +16,7 @@ def demographic_parity_difference(labels: Ints, groups: Strings, weights: Floats
     Rows whose group is None are left out. Returns None where fewer than two groups have rows.
     Source: Agarwal et al., 2018, "A Reductions Approach to Fair Classification", section 2.
 
-    >>> demographic_parity_difference(np.array([1, 0, 1, 1]), np.array(["a", "a", "b", "b"], dtype=object))
+    >>> demographic_parity_difference(np.array([1, 0, 1, 1]), np.array(list("aabb"), dtype=object))
     0.5
     """
     statistic = gap_statistic("demographic_parity_difference", labels, labels, groups)
@@ -31,7 +31,8 @@ def equal_opportunity_difference(
     Groups without positive rows are left out. Returns None where fewer than two remain.
     Source: Hardt et al., 2016, "Equality of Opportunity in Supervised Learning", section 2.
 
-    >>> equal_opportunity_difference(np.array([1, 1, 1, 0]), np.array([1, 0, 1, 1]), np.array(["a", "a", "b", "b"], dtype=object))
+    >>> groups = np.array(list("aabb"), dtype=object)
+    >>> equal_opportunity_difference(np.array([1, 1, 1, 0]), np.array([1, 0, 1, 1]), groups)
     0.5
     """
     statistic = gap_statistic("equal_opportunity_difference", y_true, labels, groups)
@@ -45,7 +46,7 @@ def equalized_odds_difference(
 
     Returns None where either gap is undefined. Source: Hardt et al., 2016, section 2.
 
-    >>> equalized_odds_difference(np.array([1, 0, 1, 0]), np.array([1, 0, 1, 1]), np.array(["a", "a", "b", "b"], dtype=object))
+    >>> equalized_odds_difference(np.array([1, 0, 1, 0]), np.array([1, 0, 1, 1]), np.array(list("aabb"), dtype=object))
     1.0
     """
     statistic = gap_statistic("equalized_odds_difference", y_true, labels, groups)

@@ -59,23 +59,26 @@ def choose_threshold(
         do not hold on these rows either.
     Raises: UnknownName for a metric not of labels; DataError, EmptyData for rows that cannot be used.
     """
-    for name in (maximise, *(name for name, _, _ in subject_to)):
-        if name not in CUT_METRICS:
-            raise UnknownName("metric of labels that a threshold can be chosen by", name, CUT_METRICS)
-    if costs is not None and not (min(costs) >= 0 and max(costs) > 0 and np.isfinite(costs).all()):
-        raise DataError(f"Costs of a false positive and a false negative are {costs}: wanted both >= 0, one above.")
+    _check((maximise, *(name for name, _, _ in subject_to)), costs)
     cuts = Cuts.of(probabilities_positive, labels, weights)
     slack = _slack(cuts, subject_to)
     roomy = slack - _room(cuts, subject_to, confidence, judged_rows)
     holds, has_room = slack >= -_TIE, roomy >= -_TIE
-    candidates = _nearest(roomy, holds, has_room)
-    at = _best(cuts, candidates, maximise, costs)
+    at = _best(cuts, _nearest(roomy, holds, has_room), maximise, costs)
     return ThresholdChoice(
         threshold=float(cuts.thresholds[at]),
         reason=_reason(cuts, at, maximise, subject_to, costs, confidence, (bool(holds[at]), bool(has_room[at]))),
         expected=_expected(cuts, at, costs),
         feasible=bool(holds[at]),
     )
+
+
+def _check(names: Sequence[str], costs: Costs | None) -> None:
+    for name in names:
+        if name not in CUT_METRICS:
+            raise UnknownName("metric of labels that a threshold can be chosen by", name, CUT_METRICS)
+    if costs is not None and not (min(costs) >= 0 and max(costs) > 0 and np.isfinite(costs).all()):
+        raise DataError(f"Costs of a false positive and a false negative are {costs}: wanted both >= 0, one above.")
 
 
 def _slack(cuts: Cuts, subject_to: Sequence[Constraint]) -> Floats:

@@ -11,7 +11,7 @@ from itertools import pairwise
 from modelyard.release.numbers import fixed
 from modelyard.release.words import clean, shorten
 
-FURTHEST = 1e100  # what is beyond is drawn here; keeps spans finite
+FURTHEST = 1e100  # what is beyond is drawn here, what is under its inverse as zero; keeps spans finite
 CHARACTER = 0.58  # mean width of a character in a sans serif face, in its size
 
 
@@ -35,8 +35,9 @@ class Axis:
 
 
 def finite(values: Iterable[float | None]) -> list[float]:
-    """Return the numbers that can be drawn."""
-    return [min(FURTHEST, max(-FURTHEST, float(v))) for v in values if v is not None and math.isfinite(v)]
+    """Return the numbers that can be drawn, those beyond all reason brought to its edge."""
+    kept = [float(v) for v in values if v is not None and math.isfinite(v)]
+    return [0.0 if abs(v) < 1 / FURTHEST else min(FURTHEST, max(-FURTHEST, v)) for v in kept]
 
 
 def axis(
@@ -54,8 +55,9 @@ def axis(
     drawn, kept = finite(values), finite(include)
     every = drawn + kept or [0.0, 1.0]
     low, high = min(every), max(every)
-    if high - low <= abs(high) * 1e-12:
-        reach = abs(high) * 0.1 or 1.0
+    largest = max(abs(low), abs(high))
+    if high - low <= largest * 1e-12:
+        reach = largest * 0.1 or 1.0
         low, high = low - reach, high + reach
     room = (high - low) * pad
     low = low if low in kept else low - room
@@ -86,7 +88,8 @@ def tick_names(ticks: Sequence[float]) -> tuple[str, ...]:
     largest = max(abs(t) for t in ticks)
     step = ticks[1] - ticks[0] if len(ticks) > 1 else largest or 1.0
     if largest >= 1e12 or step < 1e-6:
-        return tuple(f"{t:.3g}" for t in ticks)
+        digits = 2 + max(0, math.floor(math.log10(largest / step)))
+        return tuple(f"{t:.{digits}g}" for t in ticks)
     scale, unit = next((s, u) for s, u in ((1e9, "G"), (1e6, "M"), (1e4, "k"), (0.0, "")) if largest >= s)
     divisor = 1000.0 if unit == "k" else scale or 1.0
     places = max(0, -math.floor(math.log10(step / divisor) + 1e-9))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from pathlib import PurePath
 
 from modelyard.core.contract import Column, Part, Role
 from modelyard.core.evidence import BuildEvidence, Evidence, FallbackEvidence
@@ -100,7 +101,7 @@ def _purpose(goal: str) -> Iterator[str]:
 
 def _data(build: BuildEvidence) -> Iterator[str]:
     data = build.prepared
-    sources = ", ".join(code(source) for source in data.sources)
+    sources = ", ".join(code(PurePath(source).name) for source in data.sources)
     yield from (
         "## Data",
         "",
@@ -109,12 +110,13 @@ def _data(build: BuildEvidence) -> Iterator[str]:
     if data.rows_quarantined:
         yield f"{numbers.counted(data.rows_quarantined, 'row')} could not be used and were set aside."
     parts = [f"{part.value} {numbers.count(data.rows[part])}" for part in Part if data.rows.get(part)]
-    yield f"Split: {text(data.split_method)}. Rows: {', '.join(parts)}."
+    yield f"Split: {_sentence(text(data.split_method))} Rows: {', '.join(parts)}."
     audit = [column.name for column in data.contract.with_role(Role.AUDIT)]
     if audit:
         yield f"Protected, never shown to the model: {', '.join(code(name) for name in audit)}."
     for leak in data.leaks:
-        yield from ("", f"Possible leak: {prose(leak.reason)}{f' ({code(leak.column)})' if leak.column else ''}.")
+        column = f" ({code(leak.column)})" if leak.column else ""
+        yield from ("", f"Possible leak{column}: {_sentence(prose(leak.reason))}")
     yield ""
 
 
@@ -127,7 +129,7 @@ def _choice(build: BuildEvidence) -> Iterator[str]:
     yield f"in {numbers.counted(len(build.trials), 'trial')} (budget {text(build.budget)}), on validation rows."
     if build.threshold is not None:
         because = f": {prose(build.threshold_reason)}" if build.threshold_reason else ""
-        yield f"Decision threshold {numbers.plain(build.threshold)}{because}."
+        yield _sentence(f"Decision threshold {numbers.plain(build.threshold)}{because}")
     rows = [
         (
             text(c.candidate) + (" **(chosen)**" if c.chosen else ""),
@@ -242,7 +244,11 @@ def _origin(release: Release, build: BuildEvidence) -> Iterator[str]:
     machine = line.machine
     yield f"- measured on {text(machine.processor)}, {numbers.counted(machine.cores, 'core')}, {text(machine.system)}"
     for who in line.test_rows_seen_by:
-        yield f"- test rows seen by {text(who)}"
+        yield f"- test rows seen by {prose(who)}"
+
+
+def _sentence(written: str) -> str:
+    return written.rstrip(".") + "."
 
 
 def _cell(observation: Observation) -> str:

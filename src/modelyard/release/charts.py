@@ -62,6 +62,7 @@ class Mark:
     text: str
     x: float | None = None
     y: float | None = None
+    before: bool = False  # the words stand left of a point, where its curve falls to the right
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -196,7 +197,7 @@ def _marked(mark: Mark, frame: _Frame) -> str:
     right = frame.right
     if mark.x is not None and mark.y is not None:
         x, y = frame.at(mark.x, mark.y)
-        fits = x + 8 + width_of(mark.text) < right
+        fits = not mark.before and x + 8 + width_of(mark.text) < right
         ring = element("circle", cx=x, cy=y, r=4, class_="ring", fill="none", stroke="currentColor")
         return ring + label(x + 8 if fits else x - 8, y + 13, mark.text, anchor="start" if fits else "end")
     if mark.x is not None:

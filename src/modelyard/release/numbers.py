@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 UNMEASURED = "not measured"
-MOST_DECIMALS = 6
+MOST_DECIMALS = 12
 _MINUS = "\N{MINUS SIGN}"
 
 
@@ -53,23 +53,26 @@ def _sides_kept(numbers: Sequence[float], bound: float, places: int) -> bool:
 
 
 def fixed(value: float, places: int) -> str:
-    """Return a number with so many decimals, trailing zeros of whole numbers cut, a real minus sign."""
-    if 0 < abs(value) < 0.5 * 10**-MOST_DECIMALS or abs(value) >= 1e15:
-        return scientific(value)
+    """Return a number with so many decimals and a real minus sign; what is very small or large as a power of ten.
+
+    >>> fixed(-1234.5, 1), fixed(0.00000123, 9)
+    ('−1,234.5', '1.230e−6')
+    """
+    if value != 0 and not 1e-4 <= abs(value) < 1e15:
+        return scientific(value, max(1, places + math.floor(math.log10(abs(value)))))
     rounded = round(value, places) + 0.0  # + 0.0 turns -0.0 into 0.0
-    text = f"{rounded:,.{max(0, places)}f}"
-    return text.replace("-", _MINUS)
+    return f"{rounded:,.{max(0, places)}f}".replace("-", _MINUS)
 
 
-def scientific(value: float) -> str:
-    """Return two significant digits with a power of ten.
+def scientific(value: float, digits: int = 1) -> str:
+    """Return one digit before the point and `digits` behind it, with a power of ten.
 
-    >>> scientific(3.14e-8)
-    '3.1e−8'
+    >>> scientific(3.14e-8), scientific(0.0)
+    ('3.1e−8', '0')
     """
     if value == 0:
         return "0"
-    mantissa, _, exponent = f"{value:.1e}".partition("e")
+    mantissa, _, exponent = f"{value:.{min(digits, 15)}e}".partition("e")
     return f"{mantissa}e{int(exponent)}".replace("-", _MINUS)
 
 

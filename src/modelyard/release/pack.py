@@ -18,6 +18,7 @@ from modelyard.bundle.format import (
     MANIFEST,
     PREPROCESS,
     SPEC,
+    SPEC_IN_EFFECT,
     FileEntry,
     Golden,
     Manifest,
@@ -48,6 +49,7 @@ class Parts:
     params: Mapping[str, ParamValue]
     seed: int
     spec_text: str
+    spec_canonical: bytes
     spec_digest: str
     data_digest: str
     code_version: str
@@ -63,6 +65,7 @@ def pack(parts: Parts, folder: Path, loader: EngineLoader) -> None:
     (folder / PREPROCESS).write_bytes(encode_pretty(parts.preprocess))
     (folder / GRAPH).write_bytes(parts.graph)
     (folder / SPEC).write_text(parts.spec_text, encoding="utf-8")
+    (folder / SPEC_IN_EFFECT).write_bytes(parts.spec_canonical)
     (folder / MLMODEL).write_text(_mlmodel(parts), encoding="utf-8")
     rows = json_rows(parts.contract, parts.golden.take(slice(0, GOLDEN_ROWS)))
     (folder / GOLDEN).write_bytes(encode_pretty(Golden(rows=tuple(rows))))

@@ -150,7 +150,9 @@ def _precision_recall(build: BuildEvidence) -> Plot | None:
     if not curves:
         return None
     point = _operating_point(build)
-    marks = [Mark(text=f"threshold {numbers.plain(build.threshold)}", x=point[1], y=point[2])] if point else []
+    marks = (
+        [Mark(text=f"threshold {numbers.plain(build.threshold)}", x=point[1], y=point[2], before=True)] if point else []
+    )
     svg = plot(
         _lines(curves),
         title="Precision over recall",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Callable, Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import jinja2
@@ -26,6 +26,7 @@ _FILTERS: dict[str, Callable[..., Any]] = {
         words.value,
     )
 }  # fmt: skip
+_FILTERS["file_name"] = lambda source: PurePath(source).name  # where the builder's files lay is no one's concern
 
 
 def render(
@@ -48,6 +49,7 @@ def render(
         "fallbacks": [e for _, e in evidence if isinstance(e.payload, FallbackEvidence)],
         "build": None,
         "verdict": None,
+        "lead": None,
         "style": Markup(style),  # our own files, not foreign text
         "script": Markup(script),
         "policy": _policy(style, script),

@@ -13,6 +13,7 @@ from modelyard.core.evidence import BuildEvidence, Evidence
 from modelyard.core.metrics import METRICS, Needs
 from modelyard.core.release import EvidenceRef
 from modelyard.core.requirement import Direction, Judgement, Observation, Requirement, Verdict
+from modelyard.measure.judge import worst
 from modelyard.release.numbers import UNMEASURED, counted, decimals, figure, fixed, plain
 
 _ELLIPSIS = "\N{HORIZONTAL ELLIPSIS}"
@@ -177,20 +178,19 @@ def overall(judgements: Sequence[Judgement]) -> tuple[Verdict | None, str]:
     """
     if not judgements:
         return None, "No requirement was judged."
-    failed = [j.requirement.id for j in judgements if j.verdict is Verdict.FAIL]
-    unsure = [j for j in judgements if j.verdict is Verdict.INCONCLUSIVE]
-    held = [j.requirement.id for j in unsure if not j.requirement.accept_inconclusive]
-    accepted = [j.requirement.id for j in unsure if j.requirement.accept_inconclusive]
+    by_verdict = {verdict: [j.requirement for j in judgements if j.verdict is verdict] for verdict in Verdict}
+    failed = [r.id for r in by_verdict[Verdict.FAIL]]
+    held = [r.id for r in by_verdict[Verdict.INCONCLUSIVE] if not r.accept_inconclusive]
+    accepted = [r.id for r in by_verdict[Verdict.INCONCLUSIVE] if r.accept_inconclusive]
+    binding = [j for j in judgements if j.verdict is not Verdict.INCONCLUSIVE or not j.requirement.accept_inconclusive]
+    verdict = worst([j.verdict for j in binding] or [Verdict.PASS])
     total = counted(len(judgements), "requirement")
-    also = f" Accepted by the spec without enough data: {', '.join(accepted)}." if accepted else ""
-    if failed:
-        more = f" Inconclusive: {', '.join(held)}." if held else ""
-        return Verdict.FAIL, f"{len(failed)} of {total} not met: {', '.join(failed)}.{more}{also}"
-    if held:
-        return Verdict.INCONCLUSIVE, f"{len(held)} of {total} inconclusive: {', '.join(held)}.{also}"
-    if accepted:
-        return Verdict.PASS, f"{len(judgements) - len(accepted)} of {total} met.{also}"
-    return Verdict.PASS, f"All {total} met." if len(judgements) > 1 else "The one requirement is met."
+    met = len(by_verdict[Verdict.PASS])
+    told = [f"All {total} met." if met == len(judgements) > 1 else f"{met} of {total} met."]
+    told += [f"Not met: {', '.join(failed)}."] if failed else []
+    told += [f"Inconclusive: {', '.join(held)}."] if held else []
+    told += [f"Inconclusive and accepted by the spec: {', '.join(accepted)}."] if accepted else []
+    return verdict, " ".join(told)
 
 
 def last_build(evidence: Sequence[tuple[EvidenceRef, Evidence]]) -> BuildEvidence | None:

@@ -12,7 +12,7 @@ from typing import Any
 from modelyard.bundle.format import Body
 from modelyard.bundle.open import read_body, verify
 from modelyard.core.arrays import Columns
-from modelyard.core.clock import Clock, stamp
+from modelyard.core.clock import Clock
 from modelyard.core.contract import Contract, Kind
 from modelyard.errors import BundleError, ContractBroken
 from modelyard.serve import v2
@@ -237,7 +237,7 @@ class Desk:
         if event == "golden":
             self.switch_if_ready()
         if self.log is not None:
-            self.log.write({"time": stamp(self.clock.now()), "event": event, **facts})
+            self.log.write({"time": self.clock.now(), "event": event, **facts})
 
     def _log_request(
         self, request: Request, release: str, door: str, code: Code, *, rows: int, degraded: str | None = None
@@ -245,7 +245,7 @@ class Desk:
         if self.log is None:
             return
         line: dict[str, Any] = {
-            "time": stamp(self.clock.now()),
+            "time": self.clock.now(),
             "event": "request",
             "request": request.id,
             "release": release,

@@ -29,11 +29,18 @@ class Governor:
         self._left: dict[str, float] = {}  # when a release left the shares
 
     def begin(self, tell: Callable[[str, Mapping[str, Any]], None]) -> None:
-        """Find the table to start with; raises UnknownName where there is none."""
+        """Find the table to start with; raises UnknownName where there is none.
+
+        What the copy kept warm stays warm, unless the store has moved on since.
+        """
         copy = self._read_copy()
         if copy is not None:
             self.routes = copy
         self.read_row()
+        if copy is not None and self.routes.traffic.epoch > copy.traffic.epoch:
+            shares = self.routes.traffic.shares
+            self._left.clear()
+            self._set(Routes(traffic=self.routes.traffic, bodies={name: self.routes.bodies[name] for name in shares}))
         if not self.routes.traffic.shares:
             raise UnknownName("service", self._job.service)
         if self.store != "reachable":

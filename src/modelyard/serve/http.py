@@ -17,6 +17,8 @@ from typing import cast
 
 import httptools
 
+from modelyard.serve.processes import hold_callers
+
 JSON = b"application/json"
 TEXT = b"text/plain; version=0.0.4; charset=utf-8"
 
@@ -24,7 +26,8 @@ MOST_HEAD_BYTES = 32 * 1024
 MOST_PIPELINED = 32
 REQUEST_TIMEOUT_S = 30.0  # for a request to come in whole, once it began
 IDLE_TIMEOUT_S = 75.0  # for a connection without a request
-SETTLE_S = 0.25  # while draining, a connection that was quiet for this long is closed
+ACCEPT_S = 0.1  # while draining, for the loop to accept what the kernel had already taken
+SETTLE_S = 0.5  # while draining, a connection that was quiet for this long is closed
 LINGER_S = 1.0  # after a refusal, what the caller still sends is read and dropped, so that it can read the reply
 
 _ID = re.compile(rb"^[A-Za-z0-9._:-]{1,128}$")
@@ -308,6 +311,7 @@ class Listener:
         self.draining = False
         self._prefix, self._count = prefix, 0
         self._server: asyncio.Server | None = None
+        self._sock: socket.socket | None = None
 
     def next_id(self) -> str:
         """Return an id for a request that brought none."""
@@ -316,6 +320,7 @@ class Listener:
 
     async def start(self, sock: socket.socket) -> None:
         """Accept connections from a listening socket."""
+        self._sock = sock
         self._server = await self.loop.create_server(lambda: Connection(self), sock=sock, backlog=1024)
 
     def sweep(self) -> None:
@@ -327,13 +332,15 @@ class Listener:
     async def drain(self, grace_s: float) -> int:
         """Stop accepting, let requests in flight finish, close; return how many connections had to be cut.
 
-        Connections that already wait to be accepted are taken and answered. Every reply announces the close, and a
-        connection that stays quiet is closed after `SETTLE_S`.
+        Connections that already wait to be accepted are taken and answered: closing a listening socket would reset
+        them. Every reply announces the close, and a connection that stays quiet is closed after `SETTLE_S`.
         """
         self.draining = True
         for connection in self.connections:
             connection.announce()
-        await asyncio.sleep(0.05)  # the loop accepts what the kernel had already taken
+        if self._sock is not None:
+            hold_callers(self._sock)
+        await asyncio.sleep(ACCEPT_S)
         if self._server is not None:
             self._server.close()
         end = self.loop.time() + grace_s

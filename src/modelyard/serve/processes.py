@@ -3,15 +3,28 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import select
 import signal
 import socket
+import struct
 from pathlib import Path
 
 from modelyard.errors import PortTaken
 
 _LISTEN = "0A"  # the state's number in /proc/net/tcp
+
+_SO_ATTACH_FILTER = 26
+_PROGRAM = struct.Struct("HP")  # struct sock_fprog of linux/filter.h: length, address; aligned as the compiler does
+_INSTRUCTION = struct.Struct("=HBBI")  # struct sock_filter: code, jump if true, jump if false, operand
+_ONLY_BEGUN = (
+    (0x30, 0, 0, 13),  # load byte 13 of the TCP header, the flags
+    (0x54, 0, 0, 0x02),  # and SYN
+    (0x15, 0, 1, 0),  # where it is not set ...
+    (0x06, 0, 0, 0xFFFFFFFF),  # ... keep the packet,
+    (0x06, 0, 0, 0),  # else drop it
+)
 
 
 def start_ticks(pid: int) -> int | None:
@@ -73,6 +86,18 @@ def listen(host: str, port: int) -> socket.socket:
         sock.close()
         raise PortTaken(_why(host, port, fault)) from fault
     return sock
+
+
+def hold_callers(sock: socket.socket) -> None:
+    """Let a listening socket complete the connections that have begun, and begin no more.
+
+    The kernel drops the first packet of a new connection; the caller's own sends it again after a second, and is
+    refused if the socket is closed by then. Where the kernel cannot do this, nothing happens.
+    """
+    program = ctypes.create_string_buffer(b"".join(_INSTRUCTION.pack(*line) for line in _ONLY_BEGUN))
+    with contextlib.suppress(OSError):
+        header = _PROGRAM.pack(len(_ONLY_BEGUN), ctypes.addressof(program))
+        sock.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, header)
 
 
 def owner_of(port: int) -> tuple[int, str] | None:

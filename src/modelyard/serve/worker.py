@@ -34,6 +34,8 @@ from modelyard.serve.wire import (
     unpack_batch,
 )
 
+AT_ONCE_BYTES = 256 * 1024
+
 
 def work(job: WorkerJob, loader: EngineLoader) -> None:
     """Open the job's body and answer batches until the process is ended.
@@ -182,27 +184,37 @@ def _serve(server: socket.socket, runner: Runner) -> None:
 def _turn(stream: socket.socket, runner: Runner) -> bool:
     """Answer one frame; False when the connection is over."""
     try:
-        head = _exactly(stream, LENGTH.size)
-        if head is None:
-            return False
-        (size,) = LENGTH.unpack(head)
-        body = _exactly(stream, size) if size <= MOST_FRAME_BYTES else None
+        body = _receive(stream)
         if body is None:
             return False
-        stream.sendall(pack(runner.answer(unpack_batch(memoryview(body)))))
+        stream.sendall(pack(runner.answer(unpack_batch(body))))
     except (OSError, msgspec.MsgspecError):
         return False
     return True
 
 
-def _exactly(stream: socket.socket, size: int) -> bytearray | None:
-    """Read `size` bytes; None when the other side closed."""
-    data = bytearray(size)
-    view = memoryview(data)
-    got = 0
-    while got < size:
+def _receive(stream: socket.socket) -> memoryview | None:
+    """Read one frame without its length; None when the other side closed or says nonsense.
+
+    The front sends a frame only when the one before is answered, so that nothing follows it.
+    """
+    data = stream.recv(AT_ONCE_BYTES)  # nearly always all of it
+    while 0 < len(data) < LENGTH.size:
+        more = stream.recv(AT_ONCE_BYTES)
+        data = data + more if more else b""
+    if not data:
+        return None
+    end = LENGTH.size + LENGTH.unpack_from(data)[0]
+    if len(data) >= end:
+        return memoryview(data)[LENGTH.size : end]
+    if end > MOST_FRAME_BYTES:
+        return None
+    whole = bytearray(end)
+    whole[: len(data)] = data
+    view, got = memoryview(whole), len(data)
+    while got < end:
         count = stream.recv_into(view[got:])
         if count == 0:
             return None
         got += count
-    return data
+    return view[LENGTH.size :]

@@ -87,7 +87,7 @@ def _labels(loaded: LoadedSpec, classes: Sequence[str]) -> Iterator[Fault]:
         if not isinstance(fallback, ConstantFallback) or fallback.probabilities is None:
             continue
         place: Place = ("serving", "fallback", index, "probabilities")
-        for label in fallback.probabilities.keys() - set(classes):
+        for label in [one for one in fallback.probabilities if one not in classes]:
             yield Fault(
                 place=(*place, label), seen=f"the class {quoted(label)}, which the data does not have",
                 wanted=f"one of {shown}", nearest=nearest(label, classes),

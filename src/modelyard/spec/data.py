@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
 import re
 from collections.abc import Iterator, Mapping
 from enum import StrEnum
@@ -87,8 +86,9 @@ def _known_encoding(text: str) -> str:
     if not _ENCODING.fullmatch(text):
         raise ValueError("not a name")
     try:
-        codecs.lookup(text)
-        b"".decode(text)  # refuses codecs that do not give text
+        b"a".decode(text)  # a codec that does not give text raises LookupError too
+    except UnicodeError:
+        return text  # UTF-16 needs more than one byte
     except LookupError as error:
         raise ValueError("unknown") from error
     return text

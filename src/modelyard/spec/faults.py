@@ -91,9 +91,9 @@ def dotted(place: Place) -> str:
     return text or "the file"
 
 
-def quoted(text: str) -> str:
+def quoted(text: str, *, most: int = _MOST_CHARACTERS) -> str:
     """Return text in quotes on one line, shortened, nothing in it that a terminal would obey."""
-    return in_quotes(text if len(text) <= _MOST_CHARACTERS else text[:_MOST_CHARACTERS] + "…")
+    return in_quotes(text if len(text) <= most else text[:most] + "…")
 
 
 def in_quotes(text: str) -> str:

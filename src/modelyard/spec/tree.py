@@ -7,6 +7,7 @@ the bounds is refused before it does.
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -177,7 +178,7 @@ class _Builder:
         for inner, line in list(self.lines.items()):
             if len(inner) > size and inner[:size] == anchored.place:
                 self.lines.setdefault((*place, *inner[size:]), line)
-        return anchored.value
+        return copy.deepcopy(anchored.value)
 
     def _sequence(self, place: Place, depth: int) -> list[Any]:
         values: list[Any] = []

@@ -73,30 +73,21 @@ class AuditLog:
         With `must_not_wait` a log that is busy or cannot be written holds nothing up.
         Raises: AuditError before the block if the log cannot be written and the change may wait.
         """
-        change, detail, began = new_id("change"), dict[str, Any](), self._clock.monotonic()
+        detail, began = dict[str, Any](), self._clock.monotonic()
+        fixed = {
+            "operation": operation,
+            "resources_affected": tuple(mask(name) for name in resources),
+            "rollback_available": rollback_available,
+            "change": new_id("change"),
+        }
 
         def entry(outcome: str, error: str | None = None) -> AuditEntry:
-            return AuditEntry(
-                timestamp=stamp(self._clock.now()),
-                user=self._user,
-                change_ticket=self._ticket,
-                environment=self._environment,
-                operation=operation,
-                command=self._command,
-                outcome=outcome,
-                resources_affected=tuple(mask(name) for name in resources),
-                rollback_available=rollback_available,
-                duration_seconds=None if outcome == "started" else round(self._clock.monotonic() - began, 6),
-                model_metadata=plain({**(model or {}), **detail}),
-                error_detail=error,
-                change=change,
-            )
+            spent_s = None if outcome == "started" else round(self._clock.monotonic() - began, 6)
+            about = {"duration_seconds": spent_s, "model_metadata": plain({**(model or {}), **detail})}
+            return self._entry(**fixed, **about, outcome=outcome, error_detail=error)
 
-        close = self._hurry if must_not_wait else self._close
-        if must_not_wait:
-            self._hurry(entry("started"))
-        else:
-            self._journal.append(entry("started"), patience_s=PATIENCE_S)
+        start, close = (self._hurry, self._hurry) if must_not_wait else (self._start, self._close)
+        start(entry("started"))
         try:
             yield detail
         except BaseException as fault:
@@ -112,6 +103,9 @@ class AuditLog:
     def verify(self) -> list[str]:
         """Return every fault found, in words; an empty list means the log is whole."""
         return self._journal.check()
+
+    def _start(self, entry: AuditEntry) -> None:
+        self._journal.append(entry, patience_s=PATIENCE_S)
 
     def _close(self, entry: AuditEntry) -> None:
         """Write the line after a block. What was done is done, so it is kept wherever there is room."""
@@ -141,14 +135,21 @@ class AuditLog:
         if not kept.is_set():
             _say(f"modelyard: the audit log did not take this line in time: {encode(entry).decode()}\n")
 
-    def _own_note(self, operation: str, detail: dict[str, Any]) -> AuditEntry:
+    def _entry(self, **fields: Any) -> AuditEntry:
+        """Return an entry of this user and command at this moment."""
         return AuditEntry(
             timestamp=stamp(self._clock.now()),
             user=self._user,
             change_ticket=self._ticket,
             environment=self._environment,
-            operation=operation,
             command=self._command,
+            **fields,
+        )
+
+    def _own_note(self, operation: str, detail: dict[str, Any]) -> AuditEntry:
+        """Return an entry that the log writes of itself."""
+        return self._entry(
+            operation=operation,
             outcome="done",
             resources_affected=("audit",),
             rollback_available=False,

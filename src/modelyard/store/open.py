@@ -65,20 +65,7 @@ def open_store(
     Raises: StoreFormat for a store of a newer version, StoreError if the database cannot be used.
     """
     home = home.resolve()
-    with disk(home):
-        home.mkdir(mode=0o700, parents=True, exist_ok=True)
-        home.chmod(0o700)
-        for folder in ("audit", "bodies", "releases", "stages"):
-            (home / folder).mkdir(mode=0o700, exist_ok=True)
-        sync_folder(home)
-        database = Database(database_url or sqlite_url(home / "store.db"))
-    try:
-        with locked(home / ".lock"):
-            database.use_write_ahead_log()
-            migrate(database)
-    except BaseException:
-        database.close()
-        raise
+    database = _prepare(home, database_url)
     audit = open_audit(
         home, user=user, environment=environment, change_ticket=change_ticket, command=command, clock=clock
     )
@@ -94,3 +81,22 @@ def open_store(
         gc=Collection(database=database, bodies=bodies, stages=stages, room=room),
         database=database,
     )
+
+
+def _prepare(home: Path, database_url: str | None) -> Database:
+    """Make the folders and bring the database forward, one process at a time."""
+    with disk(home):
+        home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        home.chmod(0o700)
+        for folder in ("audit", "bodies", "releases", "stages"):
+            (home / folder).mkdir(mode=0o700, exist_ok=True)
+        sync_folder(home)
+        database = Database(database_url or sqlite_url(home / "store.db"))
+    try:
+        with locked(home / ".lock"):
+            database.use_write_ahead_log()
+            migrate(database)
+    except BaseException:
+        database.close()
+        raise
+    return database

@@ -44,8 +44,9 @@ class DatabaseServices:
             row = connection.execute(sa.select(_TABLE).where(_TABLE.c.name == service.name)).first()
             seen = None if row is None else int(row.epoch)
             if seen != expect_epoch:
+                there = "it is not there yet" if seen is None else f"its epoch is {seen}"
                 raise StoreConflict(
-                    f"Service `{service.name}` was changed by someone else: its epoch is {seen or 'not there yet'}, "
+                    f"Service `{service.name}` was changed by someone else: {there}, "
                     f"wanted {'no row' if expect_epoch is None else expect_epoch}. Read it again and decide anew."
                 )
             _refuse_collected(connection, service)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 
 from modelyard.bundle.steps import (
     PARTS,
     VERSION,
-    WORDS,
     DateStep,
     NumberStep,
     Preprocess,
@@ -19,6 +19,7 @@ from modelyard.bundle.steps import (
     StringStep,
     TextStep,
     date_parts,
+    words_of,
 )
 from modelyard.core.arrays import Array, Columns, Floats
 from modelyard.core.contract import Column, Contract, Kind
@@ -33,6 +34,8 @@ TREE_KEY_ROWS = 5
 SMOOTHING_ROWS = 20.0  # a category's rate is drawn towards the overall rate by this many rows
 MOST_RATE_CLASSES = 10
 EXACT_INTEGER = 2**24  # float32 holds every whole number up to here
+HUGE = 1e150  # the square of what is larger overflows
+SMALLEST = 1e-300  # the inverse of what is smaller may overflow
 
 
 def learn_steps(contract: Contract, columns: Columns) -> Preprocess:
@@ -59,7 +62,7 @@ def _text_step(name: str, values: Array) -> TextStep:
     rows: Counter[str] = Counter()
     for text in values:
         if text is not None:
-            rows.update(set(WORDS.findall(text.lower())))
+            rows.update(set(words_of(text)))
     count = len(values)
     usable = [(n, word) for word, n in rows.items() if WORD_ROWS <= n <= 0.6 * count]
     words = sorted(word for _, word in sorted(usable, key=lambda item: (-item[0], item[1]))[:MOST_WORDS])
@@ -111,9 +114,7 @@ def _tree_numbers(sources: tuple[str, ...], names: tuple[str, ...], block: Float
         present = block[:, place][~np.isnan(block[:, place])]
         if not len(present) or (np.all(present == np.floor(present)) and np.abs(present).max() <= EXACT_INTEGER):
             continue
-        shift[place] = np.median(present)
-        spread = np.abs(present - shift[place]).max()
-        scale[place] = 1.0 / spread if spread > 0 and np.isfinite(1.0 / spread) else 1.0
+        shift[place], scale[place] = _centred(present, np.median, lambda values: float(np.abs(values).max()))
     return NumberFeature(sources=sources, names=names, shift=tuple(shift.tolist()), scale=tuple(scale.tolist()))
 
 
@@ -124,9 +125,9 @@ def _dense_numbers(sources: tuple[str, ...], names: tuple[str, ...], block: Floa
     for place in range(block.shape[1]):
         present = block[~missing[:, place], place]
         if len(present):
-            shift[place] = present.mean()
-            deviation = present.std()
-            scale[place] = 1.0 / deviation if deviation > 1e-12 * max(1.0, abs(shift[place])) else 0.0
+            shift[place], scale[place] = _centred(present, np.mean, np.std)
+            if present.min() == present.max():
+                scale[place] = 0.0  # what a constant column is elsewhere, no weight was learned for
     return NumberFeature(
         sources=sources,
         names=(*names, *(f"{names[place]} is missing" for place in flags)),
@@ -135,6 +136,18 @@ def _dense_numbers(sources: tuple[str, ...], names: tuple[str, ...], block: Floa
         fill=(0.0,) * block.shape[1],
         flags=flags,
     )
+
+
+def _centred(
+    present: Floats, centre: Callable[[Floats], np.floating[Any]], spread: Callable[[Floats], Any]
+) -> tuple[float, float]:
+    """Return shift and scale after which values are centred with spread 1; scale is 1 where nothing is spread."""
+    largest = float(np.abs(present).max())
+    unit = 2.0 ** np.floor(np.log2(largest)) if largest > HUGE else 1.0  # sums of what is larger overflow
+    values = present / unit
+    shift = float(centre(values))
+    wide = float(spread(values - shift)) * unit
+    return shift * unit, 1.0 / wide if wide > SMALLEST else 1.0
 
 
 def _keys(values: Array, *, least_rows: int, most: int) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import selectors
 import subprocess
 from collections.abc import Callable
@@ -12,6 +13,7 @@ from modelyard.core.ports import Spawn
 from modelyard.train.job import FitEnd, FitJob
 
 TICK_S = 0.25
+PATIENCE_S = 2.0  # for a process that said its last to be gone
 
 
 class Fitter:
@@ -25,7 +27,8 @@ class Fitter:
         """Run one job; `tick` is called a few times a second while it runs."""
         process = self._started()
         assert process.stdin is not None and process.stdout is not None
-        try:
+        line = b""
+        with contextlib.suppress(BrokenPipeError):
             process.stdin.write(encode(job) + b"\n")
             process.stdin.flush()
             with selectors.DefaultSelector() as selector:
@@ -33,26 +36,34 @@ class Fitter:
                 while not selector.select(TICK_S):
                     tick()
             line = process.stdout.readline()
-        except BrokenPipeError:
-            line = b""
         tick()
-        if not line:
-            code = process.wait()
-            self._process = None
-            return FitEnd(state=TrialState.CRASHED, reason=f"the fitting process itself ended with status {code}")
-        return decode(line, FitEnd)
+        if line.endswith(b"\n"):
+            return decode(line, FitEnd)
+        code = self._end(patience_s=PATIENCE_S)  # it was killed, or ended by itself, and said nothing or half a line
+        return FitEnd(state=TrialState.CRASHED, reason=f"the fitting process itself ended with status {code}")
 
     def close(self) -> None:
         """End the process; twice is harmless."""
+        self._end(patience_s=0.0)
+
+    def _end(self, *, patience_s: float) -> int | None:
         process, self._process = self._process, None
-        if process is not None:
-            assert process.stdin is not None and process.stdout is not None
+        if process is None:
+            return None
+        assert process.stdin is not None and process.stdout is not None
+        with contextlib.suppress(BrokenPipeError):  # a job that was never read
             process.stdin.close()
-            process.kill()
-            process.wait()
-            process.stdout.close()
+        try:
+            code = process.wait(patience_s)
+        except subprocess.TimeoutExpired:
+            process.kill()  # its child dies with it
+            code = process.wait()
+        process.stdout.close()
+        return code
 
     def _started(self) -> subprocess.Popen[bytes]:
-        if self._process is None or self._process.poll() is not None:
+        if self._process is not None and self._process.poll() is not None:
+            self._end(patience_s=0.0)
+        if self._process is None:
             self._process = self._spawn("fitter")
         return self._process

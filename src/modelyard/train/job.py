@@ -34,6 +34,7 @@ class FitInfo(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     raw: str
     fit_s: float
     facts: dict[str, ParamValue]
+    refusal: str = ""  # why there is no `model.onnx`
 
 
 class FitEnd(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

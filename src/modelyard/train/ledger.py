@@ -1,4 +1,4 @@
-"""The seconds that a search has spent on attempts that never ended, kept across kills."""
+"""Where the seconds of a search go: to trials that ended, or to attempts that were cut off, kept across kills."""
 
 from __future__ import annotations
 
@@ -10,38 +10,60 @@ import msgspec
 from modelyard.core.codec import decode, encode, write_atomic
 
 
+class _Lost(msgspec.Struct, frozen=True, kw_only=True):
+    number: int  # of the trial that was under way
+    seconds: float
+
+
 class _Spent(msgspec.Struct, frozen=True, kw_only=True):
-    lost_s: float = 0.0  # of attempts cut off before
-    open_s: float = 0.0  # of the attempt under way
+    lost: tuple[_Lost, ...] = ()
+    open: _Lost | None = None  # the attempt under way
 
 
 class Ledger:
-    """Counts the open attempt every time it is told to; what is open at a kill is lost time at the next start."""
+    """Times attempts without a gap: what passes between two counts for the later one.
+
+    The open attempt is written down every time the ledger is told to; what is open at a kill is lost
+    time at the next start.
+    """
 
     def __init__(self, path: Path, monotonic: Callable[[], float]) -> None:
         self._path, self._monotonic = path, monotonic
         seen = decode(path.read_bytes(), _Spent) if path.exists() else _Spent()
-        self.lost_s = seen.lost_s + seen.open_s
-        self._begun: float | None = None
-        self._write(0.0)
+        self._lost = (*seen.lost, seen.open) if seen.open is not None else seen.lost
+        self._number = 0
+        self._begun = self._closed = monotonic()
+        self._write(None)
 
-    def begin(self) -> None:
-        """Open an attempt."""
-        self._begun = self._monotonic()
+    def lost_before(self, number: int) -> float:
+        """Return the seconds lost up to the attempts at a trial.
+
+        What was lost later must not change what was decided before, or a resumed search would go
+        another way than the trials it has kept.
+        """
+        return sum(one.seconds for one in self._lost if one.number <= number)
+
+    def begin(self, number: int) -> None:
+        """Say which trial the attempt under way is of."""
+        self._number = number
 
     def tick(self) -> None:
         """Make durable how long the open attempt has taken."""
-        if self._begun is not None:
-            self._write(self.elapsed())
+        self._write(_Lost(number=self._number, seconds=self.elapsed()))
 
     def elapsed(self) -> float:
         """Return the seconds of the open attempt."""
-        return 0.0 if self._begun is None else self._monotonic() - self._begun
+        return self._monotonic() - self._begun
+
+    def close(self) -> float:
+        """Return the seconds of the attempt, for its trial's record; the next begins here."""
+        self._closed = self._monotonic()
+        return self._closed - self._begun
 
     def end(self) -> None:
-        """Close the attempt; the trial's own record carries its seconds from here."""
-        self._begun = None
-        self._write(0.0)
+        """Forget the attempt: from here its trial's own record carries its seconds."""
+        self._begun = self._closed
+        self._write(None)
 
-    def _write(self, open_s: float) -> None:
-        write_atomic(self._path, encode(_Spent(lost_s=self.lost_s, open_s=open_s)))
+    def _write(self, open: _Lost | None) -> None:
+        write_atomic(self._path, encode(_Spent(lost=self._lost, open=open)))

@@ -12,12 +12,12 @@ from msgspec.structs import replace
 
 from modelyard.core.arrays import Floats
 from modelyard.core.candidate import ParamValue, Trial, TrialState
-from modelyard.core.codec import decode, digest_record, encode, encode_pretty
+from modelyard.core.codec import decode, digest_file, digest_record, encode, encode_pretty
 from modelyard.core.contract import Part
 from modelyard.core.encoding import Head
 from modelyard.core.ports import Progress, Spawn, Stages
 from modelyard.core.space import Budget, Choice, Dimension, Fixed, Plan, Sampler
-from modelyard.errors import CandidateFailed, TrainError
+from modelyard.errors import CandidateFailed, DataError, TrainError
 from modelyard.train.features import FeatureSet
 from modelyard.train.fitter import Fitter
 from modelyard.train.head import apply_head, fit_head
@@ -26,7 +26,7 @@ from modelyard.train.ledger import Ledger
 from modelyard.train.schedule import TOLERANCE, expected_trials, next_candidate, seconds_left
 
 TRIAL = "trial.json"
-LEAST_TIMEOUT_S = 1.0
+LEAST_TIMEOUT = 0.01  # of a budget in seconds; with `TOLERANCE` all a search may spend over it
 
 Value = Callable[[Floats], float | None]
 
@@ -88,7 +88,7 @@ def search(task: Search, ports: SearchPorts) -> list[Tried]:
     try:
         while True:
             trials = [one.trial for one in tried]
-            name = next_candidate(task.plans, trials, task.budget, lost_s=ledger.lost_s)
+            name = next_candidate(task.plans, trials, task.budget, lost_s=ledger.lost_before(len(trials)))
             if name is None:
                 break
             plan = next(plan for plan in task.plans if plan.name == name)
@@ -103,16 +103,14 @@ def search(task: Search, ports: SearchPorts) -> list[Tried]:
     return tried
 
 
-def refit(
-    task: Search, ports: SearchPorts, chosen: Tried, predict: Mapping[str, Path], folder: Path
-) -> dict[str, Floats]:
+def refit(task: Search, spawn: Spawn, chosen: Tried, predict: Mapping[str, Path], folder: Path) -> dict[str, Floats]:
     """Fit a trial again and return the estimator's own raw answers to other rows.
 
     Raises CandidateFailed if the second fit is not the first, byte for byte.
     """
     plan = next(plan for plan in task.plans if plan.name == chosen.trial.candidate)
     job = _job(task, plan, chosen.trial.params, chosen.trial.number, task.budget.trial_timeout_s * 2, folder)
-    fitter = Fitter(ports.spawn)
+    fitter = Fitter(spawn)
     try:
         end = fitter.fit(replace(job, predict={name: str(path) for name, path in predict.items()}), tick=lambda: None)
     finally:
@@ -129,33 +127,40 @@ def _trial(
 ) -> Tried:
     """Take a trial from the store, or run it and keep it."""
     number = len(tried)
+    ledger.begin(number)
     params = _params(task, ports.sampler, plan, [one.trial for one in tried])
     key = _trial_key(task, plan, params, number)
     folder = ports.stages.find(key)
     if folder is None:
-        left = seconds_left([one.trial for one in tried], task.budget, lost_s=ledger.lost_s)
-        timeout = task.budget.trial_timeout_s
-        if left is not None:
-            timeout = max(LEAST_TIMEOUT_S, min(timeout, left + TOLERANCE * (task.budget.seconds or 0.0)))
-        ledger.begin()
+        timeout = _timeout_s(task.budget, [one.trial for one in tried], ledger)
 
         def build(place: Path) -> None:
             end = fitter.fit(_job(task, plan, params, number, timeout, place), tick=ledger.tick)
             trial = Trial(number=number, candidate=plan.name, params=params, state=end.state, reason=end.reason)
             if end.state is TrialState.DONE:
                 trial = _finish(task, plan, trial, place)
-            (place / TRIAL).write_bytes(encode_pretty(replace(trial, spent_s=ledger.elapsed())))
+            (place / TRIAL).write_bytes(encode_pretty(replace(trial, spent_s=ledger.close())))
 
         folder = ports.stages.keep(key, build)
         ledger.end()  # only now: until the trial is kept, its seconds are the ledger's to remember
     return Tried(trial=decode((folder / TRIAL).read_bytes(), Trial), folder=folder)
 
 
+def _timeout_s(budget: Budget, trials: Sequence[Trial], ledger: Ledger) -> float:
+    """Return how long a fit may take: its own bound, or what is left of the budget, with a little over."""
+    left = seconds_left(trials, budget, lost_s=ledger.lost_before(len(trials)))
+    if left is None or budget.seconds is None:
+        return budget.trial_timeout_s
+    until_end = left - ledger.elapsed() + TOLERANCE * budget.seconds
+    return min(budget.trial_timeout_s, max(until_end, LEAST_TIMEOUT * budget.seconds))
+
+
 def _trial_key(task: Search, plan: Plan, params: Mapping[str, ParamValue], number: int) -> str:
     """Return the hash of what a trial's outcome depends on; a budget in seconds is part of it, as it cuts fits off."""
+    source = None if plan.function is None else source_digest(Path(task.function_path), plan.function)
     bounds = [task.budget.seconds, task.budget.trial_timeout_s, task.budget.memory_mb, task.budget.threads]
     return digest_record({"stage": "trial", "search": task.key, "plan": plan, "params": dict(params), "number": number,
-                          "seed": task.seed, "bounds": bounds})  # fmt: skip
+                          "seed": task.seed, "bounds": bounds, "source": source})  # fmt: skip
 
 
 def _finish(task: Search, plan: Plan, trial: Trial, folder: Path) -> Trial:
@@ -163,19 +168,25 @@ def _finish(task: Search, plan: Plan, trial: Trial, folder: Path) -> Trial:
     info = decode((folder / "fit.json").read_bytes(), FitInfo)
     features = task.features
     weight = features.weight(Part.CALIBRATE)
-    head = fit_head(
-        np.load(folder / f"{Part.CALIBRATE}.npy"),
-        np.load(features.target(Part.CALIBRATE)),
-        None if weight is None else np.load(weight),
-        kind=info.raw,
-        classes=features.contract.classes,
-        calibrate=plan.calibrate,
-        scale=features.scale,
-    )
+    try:
+        head = fit_head(
+            np.load(folder / f"{Part.CALIBRATE}.npy"),
+            np.load(features.target(Part.CALIBRATE)),
+            None if weight is None else np.load(weight),
+            kind=info.raw,
+            classes=features.contract.classes,
+            calibrate=plan.calibrate,
+            scale=features.scale,
+        )
+        value = task.value(apply_head(head, np.load(folder / f"{Part.VALID}.npy")))
+    except DataError as fault:  # answers that are no probabilities, say
+        return replace(trial, state=TrialState.REFUSED, reason=str(fault), fit_s=info.fit_s)
     (folder / "head.json").write_bytes(encode(head))
-    value = task.value(apply_head(head, np.load(folder / f"{Part.VALID}.npy")))
     if value is None:
         return replace(trial, state=TrialState.REFUSED, reason="the objective is not defined on the validation rows")
+    if info.refusal:
+        reason = f"compared, and cannot be sealed: {info.refusal} (objective on the validation rows: {value:.6g})"
+        return replace(trial, state=TrialState.REFUSED, reason=reason, fit_s=info.fit_s)
     return replace(trial, value=value, fit_s=info.fit_s, facts=info.facts)
 
 
@@ -222,6 +233,15 @@ def default_of(dimension: Dimension) -> ParamValue:
     middle = (dimension.low * dimension.high) ** 0.5 if dimension.log else (dimension.low + dimension.high) / 2
     value = dimension.default if dimension.default is not None else middle
     return round(value) if dimension.integer else float(value)
+
+
+def source_digest(folder: Path, function: str) -> str | None:
+    """Return the hash of the user's own module, or of the whole package it is in; None where it is installed."""
+    top = function.partition(":")[0].partition(".")[0]
+    package = folder / top
+    files = sorted(package.rglob("*.py")) if package.is_dir() else [folder / f"{top}.py"]
+    found = {path.relative_to(folder).as_posix(): digest_file(path) for path in files if path.is_file()}
+    return digest_record(found) if found else None
 
 
 def seed_of(seed: int, number: int) -> int:

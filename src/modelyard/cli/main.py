@@ -1,0 +1,85 @@
+"""The table of commands, and the frame that every one of them runs in."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import typer
+
+from modelyard import __version__
+from modelyard.cli.printing import Printer, fail
+from modelyard.errors import ModelyardError
+
+# command -> (file, help). The file is imported when the command is called, and only then.
+COMMANDS = {
+    "init": ("build", "Look at some data and write a first spec, every default visible."),
+    "explain": ("build", "Tell every value of a spec: where it is set and what it means."),
+    "schema": ("build", "Print the JSON Schema of a spec, for editors."),
+    "plan": ("build", "Say what a run will do and check, before it does."),
+    "run": ("build", "Build a spec into a sealed release."),
+    "releases": ("look", "List releases."),
+    "show": ("look", "Show a release: its requirements, its candidates, its card."),
+    "diff": ("look", "Say what differs between two releases."),
+    "report": ("look", "Write the report of a release: one page, everything claimed with its evidence."),
+    "predict": ("use", "Answer rows with a release: a file, or rows in JSON."),
+    "serve": ("use", "Serve a release."),
+    "services": ("use", "List services."),
+    "stop": ("use", "Drain and end a service."),
+    "audit": ("care", "Show or verify the audit log."),
+    "gc": ("care", "Remove from the store what nothing needs."),
+}
+
+_ABOUT = (
+    "Takes an AI system from a written requirement to a monitored service, and takes it back when it no longer holds."
+)
+_FIRST = (
+    "Example: modelyard init income --from adult.csv --target income && modelyard run && modelyard serve income\n\n"
+    "Exit codes: 0 done, 1 failed unexpectedly, 2 wrong usage, spec or data, 3 requirement not met, 4 inconclusive."
+)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line; exits with the code that the verb's outcome has."""
+    words = sys.argv[1:] if arguments is None else arguments
+    try:
+        _app(words)(args=words, prog_name="modelyard", standalone_mode=True)
+    except ModelyardError as fault:
+        sys.exit(fail(fault, as_json="--json" in words))
+    except KeyboardInterrupt:
+        sys.exit(fail("Interrupted. What was finished is kept; the same command goes on from there.", code=130))
+    except BrokenPipeError:
+        sys.exit(0)  # whoever read our output has seen enough
+
+
+def _app(words: list[str]) -> typer.Typer:
+    app = typer.Typer(
+        name="modelyard", help=_ABOUT, epilog=_FIRST, no_args_is_help=True, add_completion=False,
+        pretty_exceptions_enable=False, rich_markup_mode=None,
+    )  # fmt: skip
+    app.callback()(_root)
+    called = next((word for word in words if not word.startswith("-")), None)
+    for name, (file, about) in COMMANDS.items():
+        if name == called:
+            command = getattr(importlib.import_module(f"modelyard.cli.{file}"), name)
+            app.command(name, help=f"{about}\n\n{command.__doc__ or ''}")(command)
+        else:
+            app.command(name, help=about)(_stub(name))
+    return app
+
+
+def _root(
+    version: bool = typer.Option(False, "--version", help="Print the version and stop.", is_eager=True),
+) -> None:
+    if version:
+        Printer().line(__version__)
+        raise typer.Exit
+
+
+def _stub(name: str) -> Callable[[], Any]:
+    def not_called() -> None:
+        raise AssertionError(f"`{name}` was called without its file")
+
+    return not_called
