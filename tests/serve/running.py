@@ -104,7 +104,9 @@ def write_row(folder: Path, shares: Mapping[str, float], *, epoch: int) -> None:
     (folder / ROW_FILE).write_bytes(encode(row))
 
 
-def launch(folder: Path, *, port: int = 0, limits: Limits | None = None) -> subprocess.Popen[bytes]:
+def launch(
+    folder: Path, *, port: int = 0, limits: Limits | None = None, keep_warm_s: float = 60.0
+) -> subprocess.Popen[bytes]:
     """Start a supervisor over a folder that has its row and bodies."""
     job = SupervisorJob(
         service="income",
@@ -112,7 +114,7 @@ def launch(folder: Path, *, port: int = 0, limits: Limits | None = None) -> subp
         port=port,
         alias="/api/v1/income",
         limits=limits or Limits(progress_timeout_s=0.5, idle_check_s=0.4, grace_s=5.0),
-        keep_warm_s=60.0,
+        keep_warm_s=keep_warm_s,
     )
     with (folder / ERROR_FILE).open("ab") as errors:
         process = subprocess.Popen(
@@ -131,13 +133,18 @@ def launch(folder: Path, *, port: int = 0, limits: Limits | None = None) -> subp
 
 @contextlib.contextmanager
 def service(
-    folder: Path, bodies: Mapping[str, tuple[Path, str]], *, limits: Limits | None = None, epoch: int = 1
+    folder: Path,
+    bodies: Mapping[str, tuple[Path, str]],
+    *,
+    limits: Limits | None = None,
+    epoch: int = 1,
+    keep_warm_s: float = 60.0,
 ) -> Iterator[Running]:
     """Run a service of the first of `bodies` until the block ends."""
     folder.mkdir(exist_ok=True)
     (folder / BODIES_FILE).write_text(json.dumps({name: [str(path), sha] for name, (path, sha) in bodies.items()}))
     write_row(folder, {next(iter(bodies)): 1.0}, epoch=epoch)
-    process = launch(folder, limits=limits)
+    process = launch(folder, limits=limits, keep_warm_s=keep_warm_s)
     try:
         yield Running(folder, process, control.wait_ready(folder, 20.0).run.port)
     finally:

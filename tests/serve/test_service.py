@@ -7,6 +7,7 @@ import http.client
 import json
 import os
 import signal
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -183,6 +184,12 @@ def test_unknown_categories_are_counted(steady: Running) -> None:
 def test_malformed_bodies_are_refused(steady: Running, body: bytes) -> None:
     assert steady.ask("POST", "/predict", body).status == 400
     assert steady.ask("POST", V2, body).status == 400
+
+
+def test_a_body_above_the_bound_is_refused(steady: Running) -> None:
+    with socket.create_connection(("127.0.0.1", steady.port)) as client:
+        client.sendall(b"POST /predict HTTP/1.1\r\nhost: x\r\ncontent-length: 99999999999\r\n\r\n")
+        assert client.recv(1000).startswith(b"HTTP/1.1 413 ")
 
 
 def test_a_deadline_that_is_no_number_is_refused(steady: Running) -> None:
@@ -402,6 +409,24 @@ def test_a_new_epoch_switches_to_a_release_that_is_loaded_beside_and_back(
             assert time.monotonic() - began < 1.0  # it was kept warm
         assert load.lost == []
         assert {(status, degraded) for status, degraded, _ in load.replies} == {(200, None)}
+
+
+def test_a_release_that_left_the_shares_is_let_go_after_a_while(
+    bodies: dict[str, tuple[Path, str]], tmp_path: Path
+) -> None:
+    with service(tmp_path / "run", bodies, keep_warm_s=0.05) as running:
+        load = Load(running.port, 2)
+        with load:
+            write_row(running.folder, {"income@2": 1.0}, epoch=2)
+            control.poke(running.folder, "reload")
+            eventually(lambda: [child.name for child in running.status().run.children] == ["front", "income@2.0"])
+        assert {(status, degraded) for status, degraded, _ in load.replies} == {(200, None)}
+        assert running.predict(ROW).json["served_by"] == "income@2"
+        assert not (running.folder / "income@1.0").exists()
+        write_row(running.folder, {"income@1": 1.0}, epoch=3)
+        control.poke(running.folder, "reload")
+        eventually(lambda: running.predict(ROW).json["served_by"] == "income@1")
+        assert running.events("supervisor_fault") == []
 
 
 def test_shares_are_kept_and_versions_may_be_named(bodies: dict[str, tuple[Path, str]], tmp_path: Path) -> None:

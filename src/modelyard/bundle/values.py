@@ -48,7 +48,7 @@ def _integer(value: Any) -> float | None:
         return None
     if number != math.floor(number):
         raise ValueError(f"saw {seen(value)}, wanted a whole number")
-    if abs(value) > LARGEST_INTEGER:  # not `number`: 2**53 + 1 has become 2**53 there
+    if abs(int(value)) > LARGEST_INTEGER:  # not `number`: 2**53 + 1 has become 2**53 there
         raise ValueError(f"saw {seen(value)}, wanted a whole number between -2**53 and 2**53")
     return number
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from modelyard.bundle.open import Answers
-from modelyard.core.arrays import Array, Bools, Columns, Floats, Strings
-from modelyard.core.contract import Column, Contract, Role
+from modelyard.core.arrays import Bools, Columns, Floats, Strings
+from modelyard.core.contract import Column, Contract, Kind, Role
 from modelyard.core.metrics import Task
 from modelyard.core.requirement import Slice
 from modelyard.measure.outcome import Outcome
@@ -19,10 +21,10 @@ def outcome_of(contract: Contract, columns: Columns, answers: Answers, *, group:
     groups = None if group is None else group_values(contract.column(group), columns)
     weight = contract.with_role(Role.WEIGHT)
     clusters = contract.with_role(Role.GROUP)
-    shared = {
+    shared: dict[str, Any] = {
         "groups": groups,
         "weights": np.asarray(columns[weight[0].name], dtype=np.float64) if weight else None,
-        "clusters": _clusters(columns[clusters[0].name]) if clusters else None,
+        "clusters": columns[clusters[0].name] if clusters else None,
     }
     if contract.task is Task.REGRESSION:
         truth = np.asarray(columns[contract.target], dtype=np.float64)
@@ -50,20 +52,23 @@ def group_values(column: Column, columns: Columns) -> Strings:
         years = values.astype("datetime64[Y]")
         out[:] = [None if np.isnat(year) else str(year) for year in years]
         return out
+    if column.kind is Kind.BOOLEAN:
+        out[:] = [None if np.isnan(value) else "true" if value else "false" for value in values]
+        return out
     if len(np.unique(values[~np.isnan(values)])) <= 2 * RANGES:
-        out[:] = [None if np.isnan(value) else f"{value:g}" for value in values]
+        out[:] = [None if np.isnan(value) else _spelled(value) for value in values]
         return out
     return _ranges(values, out)
 
 
 def rows_of(slice: Slice, contract: Contract, columns: Columns) -> Bools:
-    """Return which rows a slice names; a number matches by its value."""
+    """Return which rows a slice names: a number by its value, a time by how it begins (`2026`, `2026-01-31`)."""
     column = contract.column(slice.column)
     values = columns[slice.column]
     if column.kind.is_string:
         return np.array([value == slice.value for value in values], dtype=np.bool_)
     if column.kind.is_time:
-        return np.asarray(np.datetime_as_string(values) == slice.value, dtype=np.bool_)
+        return np.char.startswith(np.datetime_as_string(values), slice.value)
     try:
         wanted = {"true": 1.0, "false": 0.0}.get(slice.value.lower())
         return np.asarray(values == (float(slice.value) if wanted is None else wanted), dtype=np.bool_)
@@ -75,11 +80,11 @@ def _ranges(values: Floats, out: Strings) -> Strings:
     present = values[~np.isnan(values)]
     cuts = np.unique(np.quantile(present, np.linspace(0, 1, RANGES + 1)))
     places = np.clip(np.searchsorted(cuts, values, side="right") - 1, 0, len(cuts) - 2)
-    names = [f"{cuts[place]:g} to {cuts[place + 1]:g}" for place in range(len(cuts) - 1)]
+    names = [f"{_spelled(cuts[place])} to {_spelled(cuts[place + 1])}" for place in range(len(cuts) - 1)]
     out[:] = [None if np.isnan(value) else names[place] for value, place in zip(values, places, strict=True)]
     return out
 
 
-def _clusters(values: Array) -> Array:
-    _, places = np.unique(np.array([str(value) for value in values]), return_inverse=True)
-    return np.asarray(places)
+def _spelled(value: float) -> str:
+    """Write a number so that no other is written alike, and `float` reads it back."""
+    return str(int(value)) if value == int(value) and abs(value) < 1e15 else repr(float(value))

@@ -28,7 +28,9 @@ def parity(
         threshold: of a binary task; None means 0.5.
         deviation: of the target in the training part; regression's unit of tolerance.
     """
-    if answers.values is not None:
+    if len(answers) != len(reference):
+        tolerance, difference, changed = _missing_rows(reference, deviation, classes=bool(contract.classes))
+    elif answers.values is not None:
         tolerance = DEVIATION_TOLERANCE * deviation
         difference = np.abs(answers.values - reference[:, 0])
         changed = np.zeros(len(difference), dtype=np.bool_)
@@ -49,6 +51,12 @@ def parity(
         passed=not bool(bad.any()),
         worst=tuple(_row(contract, columns, row, float(difference[row])) for row in worst),
     )
+
+
+def _missing_rows(reference: Floats, deviation: float, *, classes: bool) -> tuple[float, Floats, Bools]:
+    """Return what answers to another number of rows come to: no row can be held against its own answer."""
+    tolerance = PROBABILITY_TOLERANCE if classes else DEVIATION_TOLERANCE * deviation
+    return tolerance, np.full(len(reference), np.nan), np.zeros(len(reference), dtype=np.bool_)
 
 
 def _changed(contract: Contract, reference: Floats, labels: Array, threshold: float | None) -> Bools:
@@ -74,7 +82,7 @@ def _row(contract: Contract, columns: Columns, row: int, difference: float) -> P
 
 def _plain(value: Any) -> Any:
     if isinstance(value, np.datetime64):
-        return str(value)
+        return None if np.isnat(value) else str(value)
     if isinstance(value, np.floating):
         return None if np.isnan(value) else float(value)
     return value

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -89,13 +90,12 @@ def _slices(contract: Contract, columns: Columns, requirements: Sequence[Require
 
 def _of_column(column: Column, columns: Columns) -> list[tuple[Slice, Bools]]:
     groups = group_values(column, columns)
-    known = [value for value in groups if value is not None]
-    values, counts = np.unique(np.array(known, dtype=str), return_counts=True)
-    order = np.argsort(-counts, kind="stable")[:MOST_VALUES]
+    counts = Counter(value for value in groups if value is not None)
+    largest = sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:MOST_VALUES]
     return [
-        (Slice(column=column.name, value=str(values[place])), np.asarray(groups == str(values[place]), dtype=np.bool_))
-        for place in order
-        if counts[place] >= LEAST_ROWS
+        (Slice(column=column.name, value=value), np.asarray(groups == value, dtype=np.bool_))
+        for value, count in largest
+        if count >= LEAST_ROWS
     ]
 
 

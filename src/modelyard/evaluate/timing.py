@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import resource
 import time
 from collections.abc import Callable
@@ -15,11 +16,13 @@ from modelyard.bundle.open import Bundle, open_bundle
 from modelyard.core.codec import decode
 from modelyard.core.ports import EngineLoader
 from modelyard.core.requirement import Observation
+from modelyard.errors import ContractBroken, DataError
 from modelyard.measure.latency import observe_mean, observe_quantile
 
 BATCH = 256
 LARGE_BATCH = 4096
 WARM_UP = 20
+RUN = 50  # single rows whose CPU seconds are read together
 LEAST_CALLS = 30
 LEAST_LARGE = 5
 
@@ -48,12 +51,13 @@ class Timings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
 def run_timing(job: TimingJob, loader: EngineLoader) -> Timings:
     """Open the body with one thread, run it and return what was seen."""
-    rows = decode(Path(job.rows).read_bytes(), list[dict[str, object]])
+    given = decode(Path(job.rows).read_bytes(), list[dict[str, object]])
     before = _resident_mb()
     begun = time.perf_counter()
     bundle = open_bundle(Path(job.body), loader, threads=1)
     open_ms = (time.perf_counter() - begun) * 1000
     try:
+        rows = _sound(bundle, given)
         single, cpu = _single(bundle, rows, job)
         columns = check_rows(bundle.body.contract, [rows[place % len(rows)] for place in range(LARGE_BATCH)])
         small = columns.take(slice(0, BATCH))
@@ -73,6 +77,18 @@ def run_timing(job: TimingJob, loader: EngineLoader) -> Timings:
     )
 
 
+def _sound(bundle: Bundle, rows: list[dict[str, object]]) -> list[dict[str, object]]:
+    """Return the rows that keep the contract; others would be refused, not answered. Raises DataError for none."""
+    sound = []
+    for row in rows:
+        with contextlib.suppress(ContractBroken):
+            check_rows(bundle.body.contract, [row], unknown_category=bundle.manifest.unknown_category)
+            sound.append(row)
+    if not sound:
+        raise DataError("No row to time the bundle with keeps its contract.")
+    return sound
+
+
 def _single(bundle: Bundle, rows: list[dict[str, object]], job: TimingJob) -> tuple[list[float], list[float]]:
     """Time single rows in runs of 50; return milliseconds a call and CPU seconds a row by run."""
     for row in (rows * WARM_UP)[:WARM_UP]:
@@ -81,14 +97,13 @@ def _single(bundle: Bundle, rows: list[dict[str, object]], job: TimingJob) -> tu
     cpu: list[float] = []
     deadline = time.perf_counter() + job.single_s
     while len(times) < job.most_calls and (len(times) < LEAST_CALLS or time.perf_counter() < deadline):
-        used = resource.getrusage(resource.RUSAGE_SELF)
-        for place in range(50):
-            row = rows[(len(times) + place) % len(rows)]
+        used = time.process_time()
+        for _ in range(RUN):
+            row = rows[len(times) % len(rows)]
             begun = time.perf_counter()
             bundle.predict([row])
             times.append((time.perf_counter() - begun) * 1000)
-        now = resource.getrusage(resource.RUSAGE_SELF)
-        cpu.append((now.ru_utime + now.ru_stime - used.ru_utime - used.ru_stime) / 50)
+        cpu.append((time.process_time() - used) / RUN)
     return times, cpu
 
 

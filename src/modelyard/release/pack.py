@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from modelyard.bundle.check import check_rows
 from modelyard.bundle.format import (
     CONTRACT,
     FORMAT,
@@ -30,6 +31,7 @@ from modelyard.core.candidate import ParamValue
 from modelyard.core.codec import digest, digest_file, encode_pretty
 from modelyard.core.contract import Column, Contract, Kind
 from modelyard.core.ports import EngineLoader
+from modelyard.errors import ContractBroken
 
 GOLDEN_ROWS = 8
 MLMODEL = "MLmodel"
@@ -56,7 +58,7 @@ class Parts:
     libraries: Mapping[str, str]
     unknown_category: str
     fallback: Sequence[Mapping[str, Any]]
-    golden: Columns  # rows to answer, at least one; the first `GOLDEN_ROWS` are used
+    golden: Columns  # rows to answer; the first `GOLDEN_ROWS` that keep the contract are used
 
 
 def pack(parts: Parts, folder: Path, loader: EngineLoader) -> None:
@@ -67,7 +69,7 @@ def pack(parts: Parts, folder: Path, loader: EngineLoader) -> None:
     (folder / SPEC).write_text(parts.spec_text, encoding="utf-8")
     (folder / SPEC_IN_EFFECT).write_bytes(parts.spec_canonical)
     (folder / MLMODEL).write_text(_mlmodel(parts), encoding="utf-8")
-    rows = json_rows(parts.contract, parts.golden.take(slice(0, GOLDEN_ROWS)))
+    rows = _golden_rows(parts)
     (folder / GOLDEN).write_bytes(encode_pretty(Golden(rows=tuple(rows))))
     _write_manifest(parts, folder)
     bundle = open_bundle(folder, loader)
@@ -77,6 +79,25 @@ def pack(parts: Parts, folder: Path, loader: EngineLoader) -> None:
         bundle.close()
     (folder / GOLDEN).write_bytes(encode_pretty(golden))
     _write_manifest(parts, folder)
+
+
+def _golden_rows(parts: Parts) -> list[dict[str, Any]]:
+    """Return the first rows that a caller may send; raises ContractBroken when there is none."""
+    found: list[dict[str, Any]] = []
+    broken: ContractBroken | None = None
+    for start in range(len(parts.golden)):
+        rows = json_rows(parts.contract, parts.golden.take(slice(start, start + 1)))
+        try:
+            check_rows(parts.contract, rows, unknown_category=parts.unknown_category)
+        except ContractBroken as fault:
+            broken = fault
+            continue
+        found.extend(rows)
+        if len(found) == GOLDEN_ROWS:
+            break
+    if not found:
+        raise broken or ContractBroken(["no row is there to answer"])
+    return found
 
 
 def json_rows(contract: Contract, columns: Columns) -> list[dict[str, Any]]:

@@ -61,6 +61,7 @@ class Child:
         self.kind, self.name, self.release = kind, name, release
         self.restarts = 0
         self.started_at = 0.0
+        self.retired = False  # it is to end and not to come again
         self._start = start
         self._process: subprocess.Popen[bytes] | None = None
         self._ticks = 0
@@ -81,7 +82,7 @@ class Child:
 
     def start_if_due(self, now: float) -> bool:
         """Start the process where there is none and the backoff is over; say whether it was."""
-        if self._process is not None or now < self._due_at:
+        if self._process is not None or self.retired or now < self._due_at:
             return False
         self._process = self._start()
         self._ticks = start_ticks(self._process.pid) or 0
@@ -97,6 +98,11 @@ class Child:
         self.restarts += 1
         self._due_at = now + backoff_s(self._failures)
         return code
+
+    def retire(self) -> None:
+        """End the process for good."""
+        self.retired = True
+        self.send(signal.SIGTERM)
 
     def send(self, number: signal.Signals) -> None:
         """Send a signal to the process, if there is one."""

@@ -68,7 +68,7 @@ _LINES = {code: b"HTTP/1.1 %d %s\r\ncontent-length: " % (code, reason) for code,
 class Request:
     """One request, whole. `reply` is called once, now or later, on the event loop's thread."""
 
-    __slots__ = ("_write", "arrived", "body", "gone", "headers", "id", "keep", "method", "on_gone", "path")
+    __slots__ = ("_write", "arrived", "body", "gone", "headers", "id", "keep", "method", "on_gone", "path", "sent")
 
     def __init__(
         self,
@@ -86,13 +86,15 @@ class Request:
         self.arrived = arrived
         self.keep = keep  # the connection stays open after the reply
         self.gone = False  # the caller closed the connection
+        self.sent = False
         self.on_gone: Callable[[], None] | None = None
         self._write = write
 
     def reply(self, code: Code, body: bytes, *, kind: bytes = JSON, headers: bytes = b"") -> None:
-        """Send the reply; `headers` are whole lines, each with its ending. Nothing is sent to who is gone."""
-        if self.gone:
+        """Send the reply, once, unless the caller is gone; `headers` are whole lines, each with its ending."""
+        if self.gone or self.sent:
             return
+        self.sent = True
         self.on_gone = None
         end = b"\r\n" if self.keep else b"connection: close\r\n\r\n"
         payload = b"" if self.method == b"HEAD" else body

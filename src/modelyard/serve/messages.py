@@ -37,6 +37,11 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     retry_after_s: PositiveInt = 1
     log_bytes: PositiveInt = 16 * 1024 * 1024  # of one log file; three are kept
 
+    @property
+    def rows_at_once(self) -> int:
+        """Return how many rows a request may have: more than the queue holds could never be taken."""
+        return min(self.most_rows, self.queue_rows)
+
 
 class BodyRef(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Where a release's body lies, and the digest that its manifest must have."""

@@ -87,8 +87,8 @@ class RowsDoor:
         rows = _decode(data, limits)
         if not rows:
             raise Malformed("`rows` is empty, wanted at least one row.")
-        if len(rows) > limits.most_rows:
-            raise TooLarge(f"{len(rows)} rows came, at most {limits.most_rows} are taken at once.")
+        if len(rows) > limits.rows_at_once:
+            raise TooLarge(f"{len(rows)} rows came, at most {limits.rows_at_once} are taken at once.")
         columns = check_rows(body.contract, rows, unknown_category=body.manifest.unknown_category)
         return AskedRows(columns, len(rows))
 

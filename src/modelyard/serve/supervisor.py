@@ -41,6 +41,7 @@ from modelyard.serve.switchboard import Switchboard
 from modelyard.serve.wire import listen_at
 
 TICK_S = 0.03
+FAULT_S = 1.0  # after a tick that failed
 RECONCILE_S = 10.0  # between looks at the store while it cannot be reached
 
 
@@ -115,6 +116,11 @@ class Supervisor:
             self._told.shutdown(wait=True)
         return code
 
+    @property
+    def _front_follows(self) -> bool:
+        """Say whether the front answers by the newest table; until then the releases before it are needed."""
+        return self.report is not None and self.report.epoch == self.routes.traffic.epoch
+
     # what the switchboard asks
 
     def stop(self) -> None:
@@ -131,7 +137,7 @@ class Supervisor:
         return Status(
             run=self._run,
             routes=self.routes,
-            ready=self.report is not None and self.report.ready and self.report.epoch == self.routes.traffic.epoch,
+            ready=self._front_follows and self.report is not None and self.report.ready,
             draining=self.draining,
             store=self._governor.store,
             front=self.report,
@@ -158,19 +164,29 @@ class Supervisor:
         reconcile_at = loop.time() + RECONCILE_S
         while True:
             now = loop.time()
-            for child in list(self.children.values()):
-                self._watch_child(child, now)
-            if self._governor.cool(self.routes.traffic):
-                self._follow_routes()
-            if now >= reconcile_at:
-                reconcile_at = now + RECONCILE_S
-                if self._governor.store != "reachable":
-                    await self.reload()
-            self._save_run()
+            try:
+                for child in list(self.children.values()):
+                    self._watch_child(child, now)
+                if self._front_follows and self._governor.cool(self.routes.traffic):
+                    self._follow_routes()
+                if now >= reconcile_at:
+                    reconcile_at = now + RECONCILE_S
+                    if self._governor.store != "reachable":
+                        await self.reload()
+                self._save_run()
+            except Exception as fault:  # noqa: BLE001 - a full disk or process table must not end what still answers
+                self.tell("supervisor_fault", {"why": f"{type(fault).__name__}: {fault}"[:300]})
+                await asyncio.sleep(FAULT_S)
             await asyncio.sleep(TICK_S)
 
     def _watch_child(self, child: Child, now: float) -> None:
         code = child.exit_code(now)
+        if child.retired:
+            if child.has_ended:
+                self.children.pop(child.name, None)
+                (self.folder / child.name).unlink(missing_ok=True)
+                self._follow_routes()  # its release may be wanted again by now
+            return
         if code is not None:
             self.tell("replaced", {"process": child.name, "exit": code, "restarts": child.restarts})
             if child.release:
@@ -220,11 +236,9 @@ class Supervisor:
             if release not in self._tried:
                 self._tried.add(release)
                 self._told.submit(self._try_fallback, release, Path(self.routes.bodies[release].folder))
-        for child in [child for child in self.children.values() if child.release]:
-            if child.release not in self.routes.bodies:
-                child.send(signal.SIGTERM)
-                if child.has_ended:
-                    del self.children[child.name]
+        for child in self.children.values():
+            if child.release and child.release not in self.routes.bodies:
+                child.retire()
         self._switchboard.push()
 
     def _worker_starter(self, release: str, slot: int) -> Callable[[], Any]:

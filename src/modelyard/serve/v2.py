@@ -125,8 +125,8 @@ class V2Door:
         rows = len(next(iter(named.values())))
         if rows == 0:
             raise Malformed("The inputs have no rows, wanted at least one.")
-        if rows > limits.most_rows:
-            raise TooLarge(f"{rows} rows came, at most {limits.most_rows} are taken at once.")
+        if rows > limits.rows_at_once:
+            raise TooLarge(f"{rows} rows came, at most {limits.rows_at_once} are taken at once.")
         wanted = _wanted(request, output_names(body))
         columns = check_values(body.contract, named, unknown_category=body.manifest.unknown_category)
         return AskedTensors(columns, rows, request.id, request.parameters or {}, wanted)
