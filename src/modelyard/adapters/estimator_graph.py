@@ -12,6 +12,10 @@ from modelyard.adapters.onnx_graph import GraphWriter, write_model
 from modelyard.core.arrays import Array, Singles
 
 
+MOST_SUMMED = 300  # trees whose sum float32 carries well
+GROUP = 64  # trees summed in float32 where there are more
+
+
 def round_down(thresholds: Array) -> Singles:
     """Return the largest float32 not above each threshold.
 
@@ -81,15 +85,21 @@ class TreeTable:
         self.missing_left.append(int(missing_left))
 
 
-def tree_graph(table: TreeTable, *, features: int, targets: int, base: Sequence[float] = ()) -> bytes:
-    """Return the graph of summed trees; `raw` is (rows, targets)."""
+def tree_graph(table: TreeTable, *, features: int, targets: int) -> bytes:
+    """Return the graph of summed trees; `raw` is (rows, targets).
+
+    A long sum in float32 loses what 1e-5 of the target's deviation allows. Many trees are therefore
+    summed in groups, each a target of its own, and the groups' sums are added in float64.
+    """
+    count = max(table.tree) + 1
+    groups = -(-count // GROUP) if count > MOST_SUMMED else 1
     writer = GraphWriter("trees")
-    writer.node(
+    sums = writer.node(
         "TreeEnsembleRegressor",
         ["features"],
-        output="raw",
+        output="raw" if groups == 1 else None,
         domain="ai.onnx.ml",
-        n_targets=targets,
+        n_targets=targets * groups,
         aggregate_function="SUM",
         post_transform="NONE",
         nodes_treeids=table.tree,
@@ -103,10 +113,17 @@ def tree_graph(table: TreeTable, *, features: int, targets: int, base: Sequence[
         nodes_missing_value_tracks_true=table.missing_left,
         target_treeids=table.target_tree,
         target_nodeids=table.target_node,
-        target_ids=table.target,
+        target_ids=[
+            target if groups == 1 else tree // GROUP * targets + target
+            for tree, target in zip(table.target_tree, table.target, strict=True)
+        ],
         target_weights=table.weight,
-        **({"base_values": list(base)} if base else {}),
     )
+    if groups > 1:
+        shape = writer.constant(np.array([-1, groups, targets], dtype=np.int64))
+        wide = writer.node("Reshape", [writer.node("Cast", [sums], to=TensorProto.DOUBLE), shape])
+        axis = writer.constant(np.array([1], dtype=np.int64))
+        writer.node("Cast", [writer.node("ReduceSum", [wide, axis], keepdims=0)], output="raw", to=TensorProto.FLOAT)
     return _model(writer, features, targets)
 
 

@@ -12,7 +12,7 @@ from modelyard.core.arrays import Array
 from modelyard.core.ports import Engine
 from modelyard.errors import BundleFormat, EngineFailed
 
-ort.set_default_logger_severity(3)  # errors only: warnings would reach people who cannot act on them
+ort.set_default_logger_severity(4)  # fatal only: its errors carry input values, and every failure is raised anyway
 
 
 class OnnxEngine:

@@ -111,7 +111,7 @@ def _budget(budget: Budget, plans: Sequence[Plan]) -> list[str]:
     return [
         f"{bound}, over {len(plans)} candidates",
         f"each fit in a process of its own, at most {budget.trial_timeout_s:g} s, {budget.memory_mb} MB, "
-        f"{budget.threads} threads",
+        f"{budget.threads} side by side, one thread each",
     ]
 
 

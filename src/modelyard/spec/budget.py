@@ -28,7 +28,9 @@ class BudgetSpec(Section):
     )
     trial_timeout_s: float = Field(default=120.0, gt=0, le=86_400, description="Longest time of one fit, in seconds.")
     memory_mb: int = Field(default=4096, ge=256, description="Most memory of one fit, in millions of bytes.")
-    threads: int = Field(default=2, ge=1, description="Threads of one fit; at most the machine's cores.")
+    threads: int = Field(
+        default=2, ge=1, description="Fits that run side by side, one thread each; at most the machine's cores."
+    )
 
     def in_effect(self) -> Budget:
         """Return the budget with either seconds or trials set."""

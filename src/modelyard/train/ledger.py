@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -33,6 +34,7 @@ class Ledger:
         self._lost = (*seen.lost, seen.open) if seen.open is not None else seen.lost
         self._number = 0
         self._begun = self._closed = monotonic()
+        self._lock = threading.Lock()  # the fits of a turn tick from a thread each
         self._write(None)
 
     def lost_before(self, number: int) -> float:
@@ -66,4 +68,5 @@ class Ledger:
         self._write(None)
 
     def _write(self, open: _Lost | None) -> None:
-        write_atomic(self._path, encode(_Spent(lost=self._lost, open=open)))
+        with self._lock:
+            write_atomic(self._path, encode(_Spent(lost=self._lost, open=open)))

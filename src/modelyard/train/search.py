@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,7 +26,7 @@ from modelyard.train.fitter import Fitter
 from modelyard.train.head import apply_head, fit_head
 from modelyard.train.job import FitInfo, FitJob
 from modelyard.train.ledger import Ledger
-from modelyard.train.schedule import TOLERANCE, expected_trials, next_candidate, seconds_left
+from modelyard.train.schedule import TOLERANCE, expected_trials, next_turn, seconds_left
 
 TRIAL = "trial.json"
 LEAST_TIMEOUT = 0.01  # of a budget in seconds; with `TOLERANCE` all a search may spend over it
@@ -82,20 +85,20 @@ def search(task: Search, ports: SearchPorts) -> list[Tried]:
     """Run, or go on with, a search; raises TrainError when no trial of any candidate worked."""
     task.work.mkdir(parents=True, exist_ok=True)
     ledger = Ledger(task.work / "spent.json", ports.monotonic)
-    fitter = Fitter(ports.spawn)
+    fitters = [Fitter(ports.spawn) for _ in range(task.budget.threads)]
     tried: list[Tried] = []
     ports.progress.stage("search", total=task.budget.seconds or task.budget.trials)
     try:
         while True:
             trials = [one.trial for one in tried]
-            name = next_candidate(task.plans, trials, task.budget, lost_s=ledger.lost_before(len(trials)))
-            if name is None:
+            names = next_turn(task.plans, trials, task.budget, lost_s=ledger.lost_before(len(trials)))
+            if not names:
                 break
-            plan = next(plan for plan in task.plans if plan.name == name)
-            tried.append(_trial(task, ports, plan, tried, ledger, fitter))
+            tried.extend(_turn(task, ports, names, tried, ledger, fitters))
             _tell(task, ports, tried)
     finally:
-        fitter.close()
+        for fitter in fitters:
+            fitter.close()
     if not any(one.trial.state is TrialState.DONE for one in tried):
         raise TrainError(
             "No candidate could be fitted:\n" + "\n".join(f"  {t.trial.candidate}: {t.trial.reason}" for t in tried)
@@ -122,27 +125,74 @@ def refit(task: Search, spawn: Spawn, chosen: Tried, predict: Mapping[str, Path]
     return {name: np.load(folder / f"{name}.npy") for name in predict}
 
 
-def _trial(
-    task: Search, ports: SearchPorts, plan: Plan, tried: Sequence[Tried], ledger: Ledger, fitter: Fitter
-) -> Tried:
-    """Take a trial from the store, or run it and keep it."""
-    number = len(tried)
-    ledger.begin(number)
-    params = _params(task, ports.sampler, plan, [one.trial for one in tried])
+@dataclass(frozen=True)
+class _Draft:
+    """A trial that is to be fitted, or was found in the store."""
+
+    number: int
+    plan: Plan
+    params: dict[str, ParamValue]
+    key: str
+    found: Path | None
+
+
+def _turn(
+    task: Search, ports: SearchPorts, names: Sequence[str], tried: Sequence[Tried], ledger: Ledger,
+    fitters: Sequence[Fitter],
+) -> list[Tried]:  # fmt: skip
+    """Take the trials of a turn from the store, or fit those that are not there side by side and keep them."""
+    before = [one.trial for one in tried]
+    ledger.begin(len(before))
+    drafts = [_draft(task, ports, name, before, len(before) + place) for place, name in enumerate(names)]
+    missing = [draft for draft in drafts if draft.found is None]
+    kept = {draft.number: draft.found for draft in drafts if draft.found is not None}
+    if missing:
+        timeout = _timeout_s(task.budget, before, ledger)
+        with (
+            tempfile.TemporaryDirectory(dir=task.work, prefix="turn-") as place,
+            ThreadPoolExecutor(len(missing)) as pool,
+        ):
+            folders = {draft.number: Path(place) / str(draft.number) for draft in missing}
+            ends = [
+                pool.submit(_fit, task, draft, timeout, folders[draft.number], fitter, ledger)
+                for draft, fitter in zip(missing, fitters, strict=False)
+            ]
+            trials = [end.result() for end in ends]
+            spent_s = ledger.close() / len(missing)
+            for draft, trial in zip(missing, trials, strict=True):
+                kept[draft.number] = _keep(ports, draft, replace(trial, spent_s=spent_s), folders[draft.number])
+        ledger.end()  # only now: until the trials are kept, their seconds are the ledger's to remember
+    return [_tried(kept[draft.number]) for draft in drafts]
+
+
+def _draft(task: Search, ports: SearchPorts, name: str, before: Sequence[Trial], number: int) -> _Draft:
+    plan = next(plan for plan in task.plans if plan.name == name)
+    params = _params(task, ports.sampler, plan, before, number)
     key = _trial_key(task, plan, params, number)
-    folder = ports.stages.find(key)
-    if folder is None:
-        timeout = _timeout_s(task.budget, [one.trial for one in tried], ledger)
+    return _Draft(number=number, plan=plan, params=params, key=key, found=ports.stages.find(key))
 
-        def build(place: Path) -> None:
-            end = fitter.fit(_job(task, plan, params, number, timeout, place), tick=ledger.tick)
-            trial = Trial(number=number, candidate=plan.name, params=params, state=end.state, reason=end.reason)
-            if end.state is TrialState.DONE:
-                trial = _finish(task, plan, trial, place)
-            (place / TRIAL).write_bytes(encode_pretty(replace(trial, spent_s=ledger.close())))
 
-        folder = ports.stages.keep(key, build)
-        ledger.end()  # only now: until the trial is kept, its seconds are the ledger's to remember
+def _fit(task: Search, draft: _Draft, timeout_s: float, folder: Path, fitter: Fitter, ledger: Ledger) -> Trial:
+    """Fit one trial into a folder; runs beside the others of its turn."""
+    folder.mkdir()
+    job = _job(task, draft.plan, draft.params, draft.number, timeout_s, folder)
+    end = fitter.fit(job, tick=ledger.tick)
+    trial = Trial(
+        number=draft.number, candidate=draft.plan.name, params=draft.params, state=end.state, reason=end.reason
+    )
+    return _finish(task, draft.plan, trial, folder) if end.state is TrialState.DONE else trial
+
+
+def _keep(ports: SearchPorts, draft: _Draft, trial: Trial, folder: Path) -> Path:
+    def build(place: Path) -> None:
+        for path in folder.iterdir():
+            shutil.move(path, place / path.name)
+        (place / TRIAL).write_bytes(encode_pretty(trial))
+
+    return ports.stages.keep(draft.key, build)
+
+
+def _tried(folder: Path) -> Tried:
     return Tried(trial=decode((folder / TRIAL).read_bytes(), Trial), folder=folder)
 
 
@@ -201,7 +251,7 @@ def _job(
         function_path=task.function_path,
         params=dict(params),
         seed=seed_of(task.seed, number),
-        threads=task.budget.threads,
+        threads=1,  # see schedule.py: trials run side by side instead
         memory_mb=task.budget.memory_mb,
         timeout_s=timeout_s,
         classes=len(features.contract.classes),
@@ -215,13 +265,13 @@ def _job(
     )
 
 
-def _params(task: Search, sampler: Sampler, plan: Plan, trials: Sequence[Trial]) -> dict[str, ParamValue]:
+def _params(task: Search, sampler: Sampler, plan: Plan, before: Sequence[Trial], number: int) -> dict[str, ParamValue]:
     """Return the defaults for a candidate's first trial, what the sampler proposes for any later one."""
-    own = [trial for trial in trials if trial.candidate == plan.name]
+    own = [trial for trial in before if trial.candidate == plan.name]
     if not own:
         return {name: default_of(dimension) for name, dimension in plan.space.items()}
     done = [(trial.params, trial.value) for trial in own if trial.value is not None]
-    return sampler.propose(plan.space, done, seed=seed_of(task.seed, len(trials)))
+    return sampler.propose(plan.space, done, seed=seed_of(task.seed, number))
 
 
 def default_of(dimension: Dimension) -> ParamValue:
