@@ -50,7 +50,11 @@ def modelyard(*words: str, show: bool = True) -> str:
     """Run a command as a person would, and print what it says."""
     print(f"$ modelyard {' '.join(words)}", flush=True)
     done = subprocess.run(
-        [*COMMAND, *words], env={**os.environ, "MODELYARD_HOME": str(HOME)}, stdout=subprocess.PIPE, text=True, check=False
+        [*COMMAND, *words],
+        env={**os.environ, "MODELYARD_HOME": str(HOME)},
+        stdout=subprocess.PIPE,
+        text=True,
+        check=False,
     )
     if show or done.returncode:
         print(done.stdout, end="", flush=True)

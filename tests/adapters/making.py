@@ -34,6 +34,7 @@ KINDS = {
     "day": Kind.DATE,
     "moment": Kind.DATETIME,
 }
+DAY = np.timedelta64(86_400_000_000, "us")
 COLOURS = ["red", "blé", "日本", "", "a\0b", "<missing>", "x" * 3000, "7", "7.0"]
 NOTES = ["the quick brown fox", "Fox! fox, FOX", "", "a dog and 2 cats", "naïve café", "dog dog fox"]
 PARAMS: Mapping[str, dict[str, ParamValue]] = {
@@ -96,7 +97,7 @@ def table(rows: int, seed: int, *, missing: bool) -> Columns:
         "colour": _strings(rng, COLOURS, rows),
         "code": _strings(rng, [str(place) for place in range(400)], rows),
         "note": _strings(rng, NOTES, rows),
-        "day": np.datetime64("2020-01-01", "us") + rng.integers(0, 900, size=rows) * np.timedelta64(86_400_000_000, "us"),
+        "day": np.datetime64("2020-01-01", "us") + rng.integers(0, 900, size=rows) * DAY,
         "moment": np.datetime64("1969-12-31", "us") + rng.integers(0, 10**12, size=rows) * np.timedelta64(1000, "us"),
     }  # fmt: skip
     if missing:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import lightgbm as lgb
 import numpy as np
 import pytest
 from sklearn.ensemble import GradientBoostingClassifier, GradientBoostingRegressor
@@ -15,7 +16,7 @@ from modelyard.adapters import sklearn as sklearn_adapter
 from modelyard.core.arrays import Columns, Floats, Singles
 from modelyard.core.encoding import LEAST_PROBABILITY, Head
 from modelyard.core.metrics import Task
-from modelyard.core.training import Fitted, Trainer
+from modelyard.core.training import Fitted, Trainer, TrainingSet
 from tests.adapters.making import PARAMS, Made, hard_rows, make, table
 
 MEAN, DEVIATION = 1234.5, 67.8  # of the regression target before it was standardised
@@ -23,7 +24,16 @@ TASKS = tuple(Task)
 ENCODINGS = {"linear": "dense", "mlp": "dense", "function": "dense"}
 ALGORITHMS = ("baseline", "linear", "lightgbm", "random_forest", "mlp", "function")
 
-Predict = Callable[[Singles], Floats]
+LIBRARY = (
+    "LogisticRegression", "Ridge", "RandomForestClassifier", "RandomForestRegressor", "MLPClassifier", "MLPRegressor",
+)  # fmt: skip
+TRAINERS: dict[str, type[Trainer]] = {
+    "baseline": sklearn_adapter.BaselineTrainer,
+    "linear": sklearn_adapter.LinearTrainer,
+    "random_forest": sklearn_adapter.ForestTrainer,
+    "mlp": sklearn_adapter.NetworkTrainer,
+    "lightgbm": lightgbm_adapter.LightGbmTrainer,
+}
 
 
 class Seen:
@@ -31,9 +41,9 @@ class Seen:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.made: list[Any] = []
-        for name in ("LogisticRegression", "Ridge", "RandomForestClassifier", "RandomForestRegressor", "MLPClassifier", "MLPRegressor"):  # fmt: skip
+        for name in LIBRARY:
             monkeypatch.setattr(sklearn_adapter, name, self._keeping(getattr(sklearn_adapter, name)))
-        monkeypatch.setattr(lightgbm_adapter.lgb, "train", self._keeping(lightgbm_adapter.lgb.train))
+        monkeypatch.setattr(lgb, "train", self._keeping(lgb.train))
 
     def _keeping(self, make: Callable[..., Any]) -> Callable[..., Any]:
         def made(*args: Any, **named: Any) -> Any:
@@ -52,11 +62,7 @@ def boosting(features: Singles, target: Any, *, weight: Any, classes: int, seed:
 def trainer(algorithm: str) -> Trainer:
     if algorithm == "function":
         return function_adapter.FunctionTrainer(f"{__name__}:boosting", None)
-    if algorithm == "lightgbm":
-        return lightgbm_adapter.LightGbmTrainer()
-    names = {"baseline": "BaselineTrainer", "linear": "LinearTrainer", "random_forest": "ForestTrainer", "mlp": "NetworkTrainer"}  # fmt: skip
-    made: Trainer = getattr(sklearn_adapter, names[algorithm])()
-    return made
+    return TRAINERS[algorithm]()
 
 
 def library_answers(algorithm: str, seen: Seen, made: Made, fitted: Fitted, rows: Singles) -> Floats:
@@ -186,6 +192,8 @@ def test_weights_change_what_is_learned_as_repeated_rows_would() -> None:
     twice = np.repeat(np.arange(300), weight.astype(np.int64))
     heavy = Made(made.contract, made.columns, made.steps, made.encoding, made.inputs, made.target, weight, 0)
     one = sklearn_adapter.LinearTrainer().fit(heavy.training_set(), {"strength": 1.0}, seed=0, threads=1)
-    repeated = type(data)(features=data.features[twice], target=data.target[twice], weight=None, classes=0, names=data.names)  # fmt: skip
+    repeated = TrainingSet(
+        features=data.features[twice], target=data.target[twice], weight=None, classes=0, names=data.names
+    )
     other = sklearn_adapter.LinearTrainer().fit(repeated, {"strength": 1.0}, seed=0, threads=1)
     assert np.abs(one.predict(data.features) - other.predict(data.features)).max() < 1e-8

@@ -54,7 +54,7 @@ def explain(spec: SpecFile = SYSTEM, json: Json = False) -> None:
 
 def schema() -> None:
     """Example: modelyard schema > system.schema.json"""
-    typer.echo(encode_pretty(spec_schema()).decode().rstrip())
+    Printer().plain(encode_pretty(spec_schema()).decode().rstrip())
 
 
 def plan(spec: SpecFile = SYSTEM, json: Json = False) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
+import inspect
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -10,8 +12,7 @@ from typing import Any
 import typer
 
 from modelyard import __version__
-from modelyard.cli.printing import Printer, fail
-from modelyard.errors import ModelyardError
+from modelyard.cli.printing import Printer, close_quietly, fail
 
 # command -> (file, help). The file is imported when the command is called, and only then.
 COMMANDS = {
@@ -45,13 +46,11 @@ def main(arguments: list[str] | None = None) -> None:
     """Run the command line; exits with the code that the verb's outcome has."""
     words = sys.argv[1:] if arguments is None else arguments
     try:
-        _app(words)(args=words, prog_name="modelyard", standalone_mode=True)
-    except ModelyardError as fault:
+        _app(words)(args=words, prog_name="modelyard")
+    except (KeyboardInterrupt, Exception) as fault:  # noqa: BLE001 - the last frame: every fault ends in words and a code
         sys.exit(fail(fault, as_json="--json" in words))
-    except KeyboardInterrupt:
-        sys.exit(fail("Interrupted. What was finished is kept; the same command goes on from there.", code=130))
-    except BrokenPipeError:
-        sys.exit(0)  # whoever read our output has seen enough
+    finally:
+        close_quietly(sys.stdout)
 
 
 def _app(words: list[str]) -> typer.Typer:
@@ -64,18 +63,37 @@ def _app(words: list[str]) -> typer.Typer:
     for name, (file, about) in COMMANDS.items():
         if name == called:
             command = getattr(importlib.import_module(f"modelyard.cli.{file}"), name)
-            app.command(name, help=f"{about}\n\n{command.__doc__ or ''}")(command)
+            help = f"{about}\n\n{inspect.getdoc(command) or ''}"
+            app.command(name, help=help)(_framed(command, as_json="--json" in words))
         else:
             app.command(name, help=about)(_stub(name))
     return app
 
 
-def _root(
-    version: bool = typer.Option(False, "--version", help="Print the version and stop.", is_eager=True),
-) -> None:
-    if version:
+def _framed(command: Callable[..., None], *, as_json: bool) -> Callable[..., None]:
+    """Return the command with what typer would end in its own way, without a word, said by us."""
+
+    @functools.wraps(command)
+    def framed(*args: Any, **options: Any) -> None:
+        try:
+            command(*args, **options)
+        except (KeyboardInterrupt, OSError) as fault:
+            raise typer.Exit(fail(fault, as_json=as_json)) from fault
+
+    return framed
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
         Printer().line(__version__)
         raise typer.Exit
+
+
+def _root(
+    version: bool = typer.Option(
+        False, "--version", help="Print the version and stop.", is_eager=True, callback=_version
+    ),
+) -> None: ...
 
 
 def _stub(name: str) -> Callable[[], Any]:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import sys
+import tempfile
 import time
+import traceback
 from collections.abc import Sequence
 from typing import Any, TextIO
 
@@ -12,6 +16,7 @@ from modelyard.errors import GateError, ModelyardError
 
 BAR = 24  # characters
 REDRAW_S = 0.1
+UNEXPECTED, INTERRUPTED = 1, 130  # exit codes; the others stand with their errors
 
 
 class Printer:
@@ -23,7 +28,11 @@ class Printer:
     def line(self, text: str = "") -> None:
         """Print a line, for people."""
         if not self.as_json:
-            self._out.write(f"{text}\n")
+            put(self._out, f"{text}\n")
+
+    def plain(self, text: str) -> None:
+        """Print a line that is the same for people and programs."""
+        put(self._out, f"{text}\n")
 
     def table(self, head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         """Print a table, columns as wide as their widest cell; numbers to the right."""
@@ -42,7 +51,7 @@ class Printer:
     def data(self, record: Any) -> None:
         """Print a record as JSON, for programs."""
         if self.as_json:
-            self._out.write(encode_pretty(record).decode())
+            put(self._out, encode_pretty(record).decode())
 
 
 class TerminalProgress:
@@ -61,8 +70,7 @@ class TerminalProgress:
         if self._drawn:
             self._draw(0.0, "")
         else:
-            self._err.write(f"{name}\n")
-            self._err.flush()
+            put(self._err, f"{name}\n")
 
     def advance(self, done: float, note: str = "") -> None:
         now = time.monotonic()
@@ -73,27 +81,23 @@ class TerminalProgress:
         if self._drawn:
             self._draw(done, note)
         elif note:
-            self._err.write(f"  {note}\n")
-            self._err.flush()
+            put(self._err, f"  {note}\n")
 
     def say(self, line: str) -> None:
         self.clear()
         if not self._quiet:
-            self._err.write(f"{line}\n")
-            self._err.flush()
+            put(self._err, f"{line}\n")
 
     def clear(self) -> None:
         """Take the bar away."""
         if self._drawn:
-            self._err.write("\r\x1b[2K")
-            self._err.flush()
+            put(self._err, "\r\x1b[2K")
 
     def _draw(self, done: float, note: str) -> None:
         share = min(max(done / self._total, 0.0), 1.0) if self._total else 0.0
         bar = "━" * round(BAR * share) + "·" * (BAR - round(BAR * share)) if self._total else ""
         text = f"{self._name} {bar} {self._left(share)} {note}"
-        self._err.write("\r\x1b[2K" + " ".join(text.split())[:110])
-        self._err.flush()
+        put(self._err, "\r\x1b[2K" + " ".join(text.split())[:110])
 
     def _left(self, share: float) -> str:
         spent = time.monotonic() - self._begun
@@ -102,19 +106,46 @@ class TerminalProgress:
         return f"{spent * (1 - share) / share:.0f} s left"
 
 
-def fail(fault: ModelyardError | str, *, as_json: bool = False, code: int = 1) -> int:
+def put(stream: TextIO, text: str) -> None:
+    """Write text at once; a reader who has gone (`| head`) has seen enough, and the work goes on."""
+    with contextlib.suppress(BrokenPipeError):
+        stream.write(text)
+        stream.flush()
+
+
+def close_quietly(stream: TextIO) -> None:
+    """Write out what is left, or drop it where nobody reads any more."""
+    try:
+        stream.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def fail(fault: BaseException, *, as_json: bool = False) -> int:
     """Print a fault and return the exit code for it."""
-    if isinstance(fault, str):
-        sys.stderr.write(f"{fault}\n")
-        return code
+    if isinstance(fault, KeyboardInterrupt):
+        code, exit_code = "interrupted", INTERRUPTED
+        text = "Interrupted. What was finished is kept; the same command goes on from there."
+    elif isinstance(fault, ModelyardError):
+        code, exit_code, text = fault.code, fault.exit_code, str(fault)
+    else:
+        code, exit_code, text = "unexpected", UNEXPECTED, _unexpected(fault)
     if as_json:
-        facts: dict[str, Any] = {"error": fault.code, "message": str(fault)}
+        facts: dict[str, Any] = {"error": code, "message": text}
         if isinstance(fault, GateError):
             facts["reasons"] = fault.reasons
-        sys.stdout.write(encode_pretty(facts).decode())
+        put(sys.stdout, encode_pretty(facts).decode())
     else:
-        sys.stderr.write(f"{fault}\n")
-    return fault.exit_code
+        put(sys.stderr, f"{text}\n")
+    return exit_code
+
+
+def _unexpected(fault: BaseException) -> str:
+    """Write the traceback into a file of its own and return one line that says what happened and where it is."""
+    what = "".join(traceback.format_exception_only(fault)).strip().splitlines()[-1]
+    with tempfile.NamedTemporaryFile("w", prefix="modelyard-", suffix=".traceback.txt", delete=False) as file:
+        file.write("".join(traceback.format_exception(fault)))
+    return f"This was not expected: {what}. The traceback is in {file.name}; please report it."
 
 
 def _is_number(cell: str) -> bool:

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
+from modelyard.app.model import Model
 from modelyard.cli.options import Json, Overwrite, Ref, app
 from modelyard.cli.printing import Printer, TerminalProgress
 from modelyard.errors import Unreadable, UsageError, WrongFormat
@@ -29,7 +30,7 @@ def predict(
     """Example: modelyard predict income row.json"""
     verbs, printer = app(quiet=json), Printer(as_json=json)
     if source.suffix == ".json" and out is None:
-        _predict_json(verbs.open(ref), source)
+        _predict_json(printer, verbs.open(ref), source)
         return
     path = out or source.with_name(f"{source.name.partition('.')[0]}.predictions.csv")
     done = verbs.predict(ref, source, path, overwrite=overwrite)
@@ -43,7 +44,7 @@ def predict(
     printer.data(done)
 
 
-def _predict_json(model: Any, source: Path) -> None:
+def _predict_json(printer: Printer, model: Model, source: Path) -> None:
     """Answer a small file of JSON, one line of JSON a row."""
     try:
         size = source.stat().st_size
@@ -66,7 +67,7 @@ def _predict_json(model: Any, source: Path) -> None:
         else:
             shares = dict(zip(classes, answers.probabilities[place].tolist(), strict=True))
             record = {"label": answers.labels[place], "probabilities": shares}
-        typer.echo(msgspec.json.encode({**record, "served_by": str(model.id)}).decode())
+        printer.plain(msgspec.json.encode({**record, "served_by": str(model.id)}).decode())
 
 
 def serve(
