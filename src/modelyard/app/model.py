@@ -27,6 +27,18 @@ class Model:
             return self.bundle.predict(rows)
         return self.bundle.predict_values(_columns_of(rows))
 
+    def records(self, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        """Answer rows with a record each: `label` and `probabilities` by class, or `value`; raises ContractBroken."""
+        answers = self.predict(rows)
+        if answers.values is not None:
+            return [{"value": value} for value in answers.values.tolist()]
+        assert answers.labels is not None and answers.probabilities is not None
+        classes = self.bundle.manifest.classes
+        return [
+            {"label": label, "probabilities": dict(zip(classes, shares, strict=True))}
+            for label, shares in zip(answers.labels.tolist(), answers.probabilities.tolist(), strict=True)
+        ]
+
     def close(self) -> None:
         """Free the graph; twice is harmless."""
         self.bundle.close()

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import msgspec
 from msgspec.structs import replace
 
 from modelyard.app.settings import Settings
 from modelyard.app.spawn import COMMAND, child_environment
 from modelyard.app.supervisor import run_supervisor
 from modelyard.core.clock import Clock, stamp
-from modelyard.core.codec import encode
-from modelyard.core.ids import ReleaseId
+from modelyard.core.codec import decode, encode
+from modelyard.core.ids import ReleaseId, check_name
 from modelyard.core.release import Service, Traffic
 from modelyard.errors import AlreadyExists, NotRunning, ServiceError
 from modelyard.flow.predict import spec_of
@@ -40,11 +42,28 @@ class ServiceVerbs:
         """Return the run folder of a service."""
         return self.settings.home / "run" / name
 
-    def serve(self, ref: str, *, host: str | None = None, port: int | None = None) -> int:
-        """Serve a release in this process until it is told to stop; return the exit status."""
+    def serve(
+        self,
+        ref: str,
+        *,
+        host: str | None = None,
+        port: int | None = None,
+        said: Callable[[str], None] = lambda _: None,
+    ) -> int:
+        """Serve a release in this process until it is told to stop; return the exit status.
+
+        `said` is told, once it listens, where.
+        """
         job = self._claim(ref, host, port)
+
+        def heard(event: str, facts: Mapping[str, Any]) -> None:
+            if event == "started":
+                said(
+                    f"Service `{job.service}` listens on http://{job.host}:{facts['port']}; Ctrl-C drains and ends it."
+                )
+
         try:
-            return run_supervisor(job, self.settings)
+            return run_supervisor(job, self.settings, heard)
         finally:
             self._put_state(job.service, "stopped")
 
@@ -75,7 +94,12 @@ class ServiceVerbs:
         return control.status(self.folder(name))
 
     def stop(self, name: str) -> str:
-        """Drain and end a service; return what happened in words."""
+        """Drain and end a service; return what happened in words. Raises NotRunning."""
+        known = [one.run.service for one in self.all()]
+        if check_name(name) not in known:
+            raise NotRunning(
+                f"No service `{name}` runs. " + (f"There is: {', '.join(known)}." if known else "None does.")
+            )
         with (
             self.store() as store,
             store.audit.change("stop", resources=(name,), rollback_available=True, must_not_wait=True),
@@ -140,7 +164,7 @@ class ServiceVerbs:
             except (NotRunning, ServiceError):
                 if process.poll() is not None:
                     self._put_state(job.service, "stopped")
-                    raise ServiceError(_last_words(folder / ERROR_FILE)) from None
+                    raise _last_words(folder / ERROR_FILE, process.returncode) from None
         process.terminate()
         raise ServiceError(f"Service `{job.service}` was not ready within {READY_TIMEOUT_S:g} s; see {folder}.")
 
@@ -160,6 +184,14 @@ def _limits(serving: ServingSpec) -> Limits:
     )
 
 
-def _last_words(path: Path) -> str:
+def _last_words(path: Path, code: int) -> ServiceError:
+    """Return what a supervisor that ended said last, with the code that it had for it."""
     lines = [line for line in path.read_text(errors="replace").splitlines() if line.strip()] if path.exists() else []
-    return lines[-1].partition("Error: ")[2] or lines[-1] if lines else "The supervisor ended without a word."
+    try:
+        said = decode(lines[-1].encode() if lines else b"", dict[str, str])
+    except msgspec.DecodeError:
+        tail = f" with: {lines[-1]}" if lines else " without a word"
+        return ServiceError(f"The supervisor ended with status {code}{tail}. More may stand in {path}.")
+    fault = ServiceError(said["message"])
+    fault.code, fault.exit_code = said["error"], code
+    return fault

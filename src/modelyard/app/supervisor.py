@@ -3,29 +3,36 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from modelyard.app.settings import Settings, read_settings
 from modelyard.app.spawn import COMMAND
 from modelyard.core.clock import SystemClock, stamp
-from modelyard.core.codec import decode
+from modelyard.core.codec import decode, encode
 from modelyard.core.evidence import Evidence, FallbackEvidence
 from modelyard.core.ids import ReleaseId, parse_release
+from modelyard.errors import ModelyardError
 from modelyard.serve.children import spawner
 from modelyard.serve.messages import ERROR_FILE, SupervisorJob
 from modelyard.serve.supervisor import SupervisorPorts, supervise
 from modelyard.store.open import Store, open_store
 
+Heard = Callable[[str, Mapping[str, Any]], None]
+
 
 def main() -> None:
-    """Run the service described on standard input until it is told to stop."""
-    sys.exit(run_supervisor(decode(sys.stdin.buffer.read(), SupervisorJob), read_settings()))
+    """Run the service described on standard input until it is told to stop; the last line says why it could not."""
+    try:
+        sys.exit(run_supervisor(decode(sys.stdin.buffer.read(), SupervisorJob), read_settings()))
+    except ModelyardError as fault:
+        sys.stderr.write(encode({"error": fault.code, "message": str(fault)}).decode() + "\n")
+        sys.exit(fault.exit_code)
 
 
-def run_supervisor(job: SupervisorJob, settings: Settings) -> int:
-    """Run a service in this process; return its exit status."""
+def run_supervisor(job: SupervisorJob, settings: Settings, heard: Heard = lambda event, facts: None) -> int:
+    """Run a service in this process; return its exit status. `heard` is told every event, on a thread of its own."""
     clock = SystemClock()
     store = open_store(
         settings.home,
@@ -38,12 +45,12 @@ def run_supervisor(job: SupervisorJob, settings: Settings) -> int:
         quota_bytes=settings.quota_bytes,
     )
     try:
-        return supervise(job, supervisor_ports(job, store, clock))
+        return supervise(job, supervisor_ports(job, store, clock, heard))
     finally:
         store.close()
 
 
-def supervisor_ports(job: SupervisorJob, store: Store, clock: SystemClock) -> SupervisorPorts:
+def supervisor_ports(job: SupervisorJob, store: Store, clock: SystemClock, heard: Heard) -> SupervisorPorts:
     """Wire the store into what a supervisor needs."""
 
     def on_fallback(release: str, tried: FallbackEvidence) -> None:
@@ -54,6 +61,7 @@ def supervisor_ports(job: SupervisorJob, store: Store, clock: SystemClock) -> Su
         store.releases.evidence(id, append=record)
 
     def on_event(event: str, facts: Mapping[str, Any]) -> None:
+        heard(event, facts)
         with store.audit.change(event, resources=(job.service,), rollback_available=False, must_not_wait=True) as note:
             note.update(facts)
 

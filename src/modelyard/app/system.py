@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,7 +23,7 @@ from modelyard.core.machine import cores
 from modelyard.core.ports import Progress
 from modelyard.core.release import EvidenceRef, Release
 from modelyard.data import TableFiles
-from modelyard.errors import AlreadyExists, BundleFormat
+from modelyard.errors import AlreadyExists, BundleFormat, UnknownName, UsageError
 from modelyard.flow.build import Built, build
 from modelyard.flow.plan import plan
 from modelyard.flow.predict import Predicted, predict_file, spec_of
@@ -80,10 +81,9 @@ class App:
         return ServiceVerbs(self.settings, self.store, self.clock)
 
     def init(self, wish: Wish, out: Path, *, overwrite: bool = False) -> Path:
-        """Write a first spec for some data; raises AlreadyExists unless `overwrite`."""
+        """Write a first spec for some data; raises AlreadyExists unless `overwrite`, UsageError."""
         check_name(wish.name)
-        if out.exists() and not overwrite:
-            raise AlreadyExists(f"`{out}` is there already. Name another file with --out, or add --overwrite.")
+        _check_out(out, overwrite=overwrite)
         text = first_spec(wish, out.absolute().parent, tables=TableFiles(), progress=self.progress)
         write_atomic(out, text.encode())
         load(out)  # what `init` writes must load; a fault here is ours, and is said
@@ -93,13 +93,13 @@ class App:
         """Return what a run will do and check."""
         loaded = load(spec)
         with self.store(loaded.spec.environment.value) as store:
-            return plan(loaded, build_ports(store, self.settings.home, self.progress))
+            return plan(loaded, build_ports(store, self.settings, self.progress))
 
     def build(self, spec: Path) -> Built:
         """Build a spec; a build that a requirement stops has no release and says why."""
         loaded = load(spec)
         with self.store(loaded.spec.environment.value) as store:
-            return build(loaded, build_ports(store, self.settings.home, self.progress))
+            return build(loaded, build_ports(store, self.settings, self.progress))
 
     def run(self, spec: Path) -> Release:
         """Build a spec into a sealed release; raises RequirementNotMet or RequirementInconclusive."""
@@ -110,9 +110,12 @@ class App:
         return built.release
 
     def releases(self, name: str | None = None) -> list[Release]:
-        """Return all releases, or those of a name, by name and number."""
+        """Return all releases, or those of a name, by name and number; raises UnknownName for a name without any."""
         with self.store() as store:
-            return store.releases.all(name)
+            found = store.releases.all(name)
+            if name is not None and not found:
+                raise UnknownName("release", name, sorted({one.id.name for one in store.releases.all()}))
+            return found
 
     def show(self, ref: str) -> tuple[Release, list[tuple[EvidenceRef, Evidence]], str, str]:
         """Return a release, its evidence, its spec's text and its goal; every byte is verified."""
@@ -129,6 +132,7 @@ class App:
 
     def report(self, ref: str, out: Path) -> Path:
         """Write the report of a release as one HTML page."""
+        _check_out(out, overwrite=True)
         release, evidence, text, goal = self.show(ref)
         write_atomic(out, report.render(release, evidence, text, goal=goal).encode())
         return out
@@ -155,8 +159,7 @@ class App:
 
     def predict(self, ref: str, source: Path, out: Path, *, overwrite: bool = False) -> Predicted:
         """Answer a file of rows into another; raises AlreadyExists unless `overwrite`."""
-        if out.exists() and not overwrite:
-            raise AlreadyExists(f"`{out}` is there already. Name another file with --out, or add --overwrite.")
+        _check_out(out, overwrite=overwrite)
         id, bundle = self._bundle(ref, cores())
         try:
             with self.store() as store:
@@ -191,6 +194,17 @@ class App:
                 note["freed_bytes"] = done.freed_bytes
                 note["releases"] = list(done.releases)
             return done
+
+
+def _check_out(out: Path, *, overwrite: bool) -> None:
+    """Refuse, before any work, a file that could not be written at its end or that must not be replaced."""
+    if out.exists() and not overwrite:
+        raise AlreadyExists(f"`{out}` is there already. Name another file with --out, or add --overwrite.")
+    if out.is_dir():
+        raise UsageError(f"`{out}` is a folder. Name a file with --out.")
+    if not os.access(out.absolute().parent, os.W_OK):
+        seen = "may not be written to" if out.absolute().parent.is_dir() else "is not a folder that is there"
+        raise UsageError(f"`{out}` cannot be written: `{out.absolute().parent}` {seen}. Name another file with --out.")
 
 
 def open_release(ref: str, *, threads: int = 1) -> Model:

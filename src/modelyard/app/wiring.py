@@ -11,7 +11,8 @@ from modelyard import __version__
 from modelyard.adapters import onnx_graph
 from modelyard.adapters.onnx_engine import OnnxLoader
 from modelyard.adapters.optuna import TpeSampler
-from modelyard.app.spawn import COMMAND, spawn
+from modelyard.app.settings import Settings
+from modelyard.app.spawn import command_with_us, spawn
 from modelyard.bundle.open import Answers
 from modelyard.core.arrays import Columns
 from modelyard.core.clock import SystemClock
@@ -38,14 +39,14 @@ class OnnxGraphs:
         return onnx_graph.whole(encoding, widths, estimator, head)
 
 
-def build_ports(store: Store, home: Path, progress: Progress) -> Ports:
+def build_ports(store: Store, settings: Settings, progress: Progress) -> Ports:
     """Return everything that a build uses."""
-    work = home / "work"
+    work = settings.home / "work"
     work.mkdir(parents=True, exist_ok=True)
 
     def endpoint(body: Path, columns: Columns) -> Answers:
         batches = (columns.take(slice(at, at + ENDPOINT_ROWS)) for at in range(0, len(columns), ENDPOINT_ROWS))
-        return endpoint_answers(body, batches, spawn=spawner(work / ERROR_FILE, command=COMMAND))
+        return endpoint_answers(body, batches, spawn=spawner(work / ERROR_FILE, command=command_with_us()))
 
     return Ports(
         stages=store.stages,
@@ -62,6 +63,7 @@ def build_ports(store: Store, home: Path, progress: Progress) -> Ports:
         clock=SystemClock(),
         work=work,
         code_version=code_version(),
+        change_ticket=settings.change_ticket,
         environment={name: version(name) for name in LIBRARIES},
     )
 

@@ -2,7 +2,8 @@
 
 The treatment, stated once: a number column takes JSON numbers, NaN counts as missing, infinities are
 refused; an integer column takes whole numbers up to 2**53; a boolean takes true, false, 0 and 1; dates
-and times are ISO 8601 text, UTC where no offset is given, and a date has no time of day but midnight.
+and times are ISO 8601 text or written as the training files write them, UTC where no offset is given, and
+a date has no time of day but midnight. A string that means "missing" in the training files means it here.
 Missing (null, or the column left out) is allowed where the training part had missing values. A column
 that the contract does not know is refused. A number outside the range seen is accepted. A category never
 seen is accepted and treated like a rare one, unless the release says `refuse`. Ids, audit columns and
@@ -19,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from modelyard.bundle.values import LARGEST_INTEGER, LONGEST_STRING, READERS, seen
+from modelyard.bundle.values import LARGEST_INTEGER, LONGEST_STRING, reader_of, seen
 from modelyard.core.arrays import Array, Columns
 from modelyard.core.contract import Column, Contract, Kind, Role
 from modelyard.core.encoding import MISSING
@@ -74,6 +75,7 @@ class _Ready:
     contract: Contract
     known: frozenset[str]
     features: tuple[Column, ...]
+    missing_texts: frozenset[str]
 
 
 _CONTRACTS: dict[int, _Ready] = {}
@@ -82,7 +84,8 @@ _CONTRACTS: dict[int, _Ready] = {}
 def _ready(contract: Contract) -> _Ready:
     ready = _CONTRACTS.get(id(contract))
     if ready is None or ready.contract is not contract:
-        ready = _Ready(contract, frozenset(column.name for column in contract.columns), contract.features)
+        known = frozenset(column.name for column in contract.columns)
+        ready = _Ready(contract, known, contract.features, frozenset(contract.missing_texts))
         if len(_CONTRACTS) >= MOST_CONTRACTS:
             _CONTRACTS.clear()
         _CONTRACTS[id(contract)] = ready
@@ -94,6 +97,8 @@ def _columns(ready: _Ready, named: Mapping[str, Given], count: int, unknown_cate
     columns: dict[str, Array] = {}
     for column in ready.features:
         values = named.get(column.name)
+        if values is not None and column.kind.is_string and ready.missing_texts:
+            values = [None if type(value) is str and value in ready.missing_texts else value for value in values]
         refuse = unknown_category == "refuse" and column.kind is Kind.CATEGORY
         fast = None if refuse else _FAST.get(column.kind)
         found = None if values is None or fast is None else fast(values)
@@ -165,7 +170,7 @@ _FAST: dict[Kind, Callable[[Given], Array | None]] = {
 
 def _slow(column: Column, values: Given, refuse: bool, faults: list[str]) -> Array:
     """Return one column, value by value; faults are added, and the value of a faulty row is missing."""
-    read = READERS[column.kind]
+    read = reader_of(column)
     known = frozenset(column.categories) if refuse else frozenset()
     hints = 0
     out: list[Any] = []

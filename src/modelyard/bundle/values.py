@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable
 from datetime import UTC, date, datetime
@@ -9,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from modelyard.core.contract import Kind
+from modelyard.core.contract import Column, Kind
 from modelyard.core.encoding import MISSING
 
 LARGEST_INTEGER = 2**53
@@ -124,3 +125,18 @@ READERS: dict[Kind, Callable[[Any], Any]] = {
     Kind.DATE: _day,
     Kind.DATETIME: _moment,
 }
+
+
+def reader_of(column: Column) -> Callable[[Any], Any]:
+    """Return how a column's values are read; of dates and times also as the training files write them."""
+    read, written = READERS[column.kind], column.format
+    if written is None or not column.kind.is_time:
+        return read
+
+    def either(value: Any) -> Any:
+        if isinstance(value, str):
+            with contextlib.suppress(ValueError):  # it may be ISO 8601 all the same; if not, that reader says so
+                return _microseconds(datetime.strptime(value, written))
+        return read(value)
+
+    return either

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import msgspec
 import typer
@@ -29,7 +29,9 @@ def predict(
 ) -> None:
     """Example: modelyard predict income row.json"""
     verbs, printer = app(quiet=json), Printer(as_json=json)
-    if source.suffix == ".json" and out is None:
+    if source.suffix == ".json":
+        if out is not None:
+            raise UsageError(f"Answers to `{source}` go to standard output. Leave --out away, or use JSON lines.")
         _predict_json(printer, verbs.open(ref), source)
         return
     path = out or source.with_name(f"{source.name.partition('.')[0]}.predictions.csv")
@@ -59,14 +61,7 @@ def _predict_json(printer: Printer, model: Model, source: Path) -> None:
         rows = [rows]
     if not isinstance(rows, list):
         raise WrongFormat(f"`{source}` holds a {type(rows).__name__}; wanted one object or a list of objects.")
-    answers = model.predict(rows)
-    classes = model.bundle.manifest.classes
-    for place in range(len(answers)):
-        if answers.values is not None:
-            record: dict[str, Any] = {"value": float(answers.values[place])}
-        else:
-            shares = dict(zip(classes, answers.probabilities[place].tolist(), strict=True))
-            record = {"label": answers.labels[place], "probabilities": shares}
+    for record in model.records(rows):
         printer.plain(msgspec.json.encode({**record, "served_by": str(model.id)}).decode())
 
 
@@ -82,8 +77,7 @@ def serve(
     """Example: modelyard serve income --detach"""
     verbs, printer = app(quiet=True), Printer(as_json=json)
     if not detach:
-        TerminalProgress().say(f"Serving {ref}; Ctrl-C drains and ends it.")
-        raise typer.Exit(verbs.services.serve(ref, host=host, port=port))
+        raise typer.Exit(verbs.services.serve(ref, host=host, port=port, said=TerminalProgress().say))
     state = verbs.services.detach(ref, host=host, port=port)
     run = state.run
     printer.line(f"{run.service} serves {', '.join(state.routes.traffic.shares)} on http://{run.host}:{run.port}")

@@ -85,6 +85,7 @@ class Contract(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     target: str
     columns: tuple[Column, ...]
     classes: tuple[str, ...] = ()
+    missing_texts: tuple[str, ...] = ()  # strings that mean a missing value, in files and in requests alike
 
     def column(self, name: str) -> Column:
         """Return the column of that name; raises KeyError."""

@@ -31,7 +31,9 @@ def learn(train: pl.DataFrame, shapes: Sequence[Shape], plan: DataPlan) -> Contr
         _check_values(train[plan.target])
     task = Task.REGRESSION if not classes else Task.BINARY if len(classes) == 2 else Task.MULTICLASS
     columns = tuple(_column(train[shape.name], shape) for shape in shapes)
-    return Contract(task=task, target=plan.target, columns=columns, classes=classes)
+    return Contract(
+        task=task, target=plan.target, columns=columns, classes=classes, missing_texts=plan.reading.null_values
+    )
 
 
 def check_classes(labels: pl.Series, target: str) -> None:

@@ -5,6 +5,7 @@ Each stage is kept under the hash of what went into it, so a build that was kill
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,7 @@ from modelyard.core.evidence import BuildEvidence, Evaluation, Evidence, Lineage
 from modelyard.core.machine import fingerprint
 from modelyard.core.release import Release
 from modelyard.core.run import RunState
-from modelyard.errors import GateError
+from modelyard.errors import GateError, TooManyMalformed, UsageError
 from modelyard.evaluate.choose import choose
 from modelyard.evaluate.evaluation import Question, require
 from modelyard.flow.contenders import Packed, contenders_of
@@ -29,10 +30,12 @@ from modelyard.flow.stage import StageLog
 from modelyard.flow.translate import check_against_data, data_plan, value_of
 from modelyard.release.pack import body_digest
 from modelyard.spec.load import LoadedSpec
+from modelyard.spec.system import Environment
 from modelyard.train.features import FeatureSet, build_features, open_features
 from modelyard.train.search import Search, SearchPorts, Tried, search
 
 PREPARED = "prepared.json"
+QUARANTINE = "quarantine.jsonl"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,8 +54,10 @@ def build(loaded: LoadedSpec, ports: Ports) -> Built:
     A build whose requirements do not let it pass has no release and says why in `refusal`.
     Raises: SpecFaults, DataError, TrainError, ParityBroken.
     """
+    skipped = check_ticket(loaded, ports.change_ticket)
     run = ports.runs.begin(loaded.spec.name, loaded.digest)
     with ports.audit.change("run", resources=(loaded.spec.name, run), rollback_available=True) as note:
+        note["skipped"] = skipped
         try:
             built = _build(loaded, ports, run)
         except BaseException:
@@ -63,6 +68,18 @@ def build(loaded: LoadedSpec, ports: Ports) -> Built:
         note["refusal"] = None if built.refusal is None else list(built.refusal.reasons)
         ports.runs.finish(run, RunState.DONE)
     return built
+
+
+def check_ticket(loaded: LoadedSpec, ticket: str | None) -> list[str]:
+    """Return what a change may skip for want of a ticket; raises UsageError where it may skip nothing."""
+    if ticket is not None:
+        return []
+    if loaded.spec.environment is Environment.PRODUCTION:
+        raise UsageError(
+            f"`{loaded.file}` says `environment: production`: a change there needs a ticket. "
+            "Set MODELYARD_CHANGE_TICKET to its number."
+        )
+    return ["change ticket"]
 
 
 def _build(loaded: LoadedSpec, ports: Ports, run: str) -> Built:
@@ -99,7 +116,12 @@ def prepare(loaded: LoadedSpec, ports: Ports, log: StageLog) -> tuple[Prepared, 
     key = log.key("data", {"plan": plan, "sources": data.digest_sources(plan)})
 
     def fill(folder: Path) -> None:
-        prepared = data.prepare(plan, folder, progress=ports.progress)
+        try:
+            prepared = data.prepare(plan, folder, progress=ports.progress)
+        except TooManyMalformed as fault:
+            aside = ports.work / f"{loaded.spec.name}.quarantine.jsonl"
+            shutil.copy(folder / QUARANTINE, aside)  # the folder goes with the failed stage
+            raise TooManyMalformed(f"{fault} All of these rows are in `{aside}`.") from fault
         (folder / PREPARED).write_bytes(encode_pretty(prepared))
 
     folder = log.keep("data", key, fill)

@@ -160,7 +160,11 @@ def timed(making: Making, body: Path, *, name: str, single_s: float, batch_s: fl
         asked.write_bytes(encode(json_rows(making.contract, making.valid.take(slice(0, TIMED_ROWS)))))
         job = TimingJob(body=str(body), rows=str(asked), single_s=single_s, batch_s=batch_s)
         with making.ports.spawn("timing") as process:
-            out, _ = process.communicate(encode(job))
+            try:
+                out, _ = process.communicate(encode(job))
+            except BaseException:
+                process.kill()
+                raise
         if process.returncode:
             raise EngineFailed(f"The process that times a bundle ended with status {process.returncode}.")
         (folder / "timings.json").write_bytes(out)

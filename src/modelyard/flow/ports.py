@@ -38,6 +38,7 @@ class Ports:
     clock: Clock
     work: Path  # a folder for what a search must remember between kills
     code_version: str
+    change_ticket: str | None
     environment: dict[str, str]  # versions of what the outcome depends on
 
     @property

@@ -66,7 +66,7 @@ class ServingSpec(Section):
     deadline_ms: int = Field(default=1000, ge=1, le=600_000, description="Longest time until an answer.")
     max_batch_rows: int = Field(default=256, ge=1, le=100_000, description="Most rows in one batch to the model.")
     queue_rows: int = Field(
-        default=4096, ge=1, le=10_000_000, description="Most rows that wait; beyond them the answer is 429 at once."
+        default=4096, ge=1, le=10_000_000, description="Most rows that wait; beyond them the answer is 503 at once."
     )
     max_body_mb: float = Field(
         default=16.0, gt=0, le=1024, description="Largest request body, in millions of bytes; beyond it 413."

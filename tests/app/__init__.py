@@ -1,0 +1,1 @@
+"""The composition root: settings, processes, services, the verbs from Python."""

@@ -1,0 +1,1 @@
+"""What is served: rows held against the contract, steps, bytes verified, rows run through."""

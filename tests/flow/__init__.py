@@ -1,0 +1,1 @@
+"""The main path, its rooms wired by the real composition root."""

@@ -1,0 +1,1 @@
+"""Whole journeys, as the README tells them, and what they survive."""
