@@ -53,9 +53,19 @@ def test_parts_of_dates_are_those_of_the_standard_library(moments: list[datetime
             assert seen[part][row] == pytest.approx(value, rel=1e-12, abs=1e-9)
 
 
+@given(st.integers(-(2**62), 2**62))
+def test_a_lone_moment_has_the_parts_it_has_among_others(microseconds: int) -> None:
+    """Bit by bit, in any year that 64 bits can hold."""
+    moments = np.array([microseconds, 0], dtype="datetime64[us]")
+    step = DateStep(column="d", parts=PARTS)
+    assert step.apply(moments[:1]).tolist() == step.apply(moments)[:1].tolist()
+
+
 def test_a_missing_date_is_missing_in_every_part() -> None:
     block = DateStep(column="d", parts=PARTS).apply(np.array(["2026-01-31", "NaT"], dtype="datetime64[us]"))
     assert np.isfinite(block[0]).all() and np.isnan(block[1]).all()
+    lone = DateStep(column="d", parts=PARTS).apply(np.array(["NaT"], dtype="datetime64[us]"))
+    assert lone.shape == (1, len(PARTS)) and np.isnan(lone).all()
 
 
 WORDS = st.lists(st.sampled_from(["dog", "Dog", "cat,", "fox-trot", "café", "日本", "x1_", "!", ""]), max_size=12)

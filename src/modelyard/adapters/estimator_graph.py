@@ -11,7 +11,6 @@ from onnx import TensorProto, helper
 from modelyard.adapters.onnx_graph import GraphWriter, write_model
 from modelyard.core.arrays import Array, Singles
 
-
 MOST_SUMMED = 300  # trees whose sum float32 carries well
 GROUP = 64  # trees summed in float32 where there are more
 

@@ -13,7 +13,15 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from modelyard.core.arrays import Array
-from modelyard.core.encoding import FARTHEST, LEAST_PROBABILITY, CategoryFeature, Encoding, Head, NumberFeature
+from modelyard.core.encoding import (
+    FARTHEST,
+    LEAST_PROBABILITY,
+    CategoryFeature,
+    Encoding,
+    Head,
+    IndicatorFeature,
+    NumberFeature,
+)
 from modelyard.errors import NotConvertible
 
 OPSETS = {"": 17, "ai.onnx.ml": 3}
@@ -96,6 +104,8 @@ def _inputs(encoding: Encoding, widths: Mapping[str, int]) -> list[onnx.ValueInf
     for feature in encoding.features:
         if isinstance(feature, NumberFeature):
             kinds.update(dict.fromkeys(feature.sources, TensorProto.DOUBLE))
+        elif isinstance(feature, IndicatorFeature):
+            kinds[feature.source] = TensorProto.DOUBLE
         else:
             kinds[feature.source] = TensorProto.STRING if isinstance(feature, CategoryFeature) else TensorProto.FLOAT
     return [helper.make_tensor_value_info(name, kinds[name], [None, width]) for name, width in widths.items()]
@@ -108,6 +118,8 @@ def _features(writer: GraphWriter, encoding: Encoding, output: str) -> None:
             blocks.extend(_numbers(writer, feature))
         elif isinstance(feature, CategoryFeature):
             blocks.append(_category(writer, feature))
+        elif isinstance(feature, IndicatorFeature):
+            blocks.append(_indicators(writer, feature))
         else:
             blocks.append(feature.source)
     writer.node("Concat", blocks, output=output, axis=1)
@@ -130,6 +142,12 @@ def _numbers(writer: GraphWriter, feature: NumberFeature) -> list[str]:
         flagged = writer.node("Gather", [writer.node("Cast", [missing], to=TensorProto.FLOAT), places], axis=1)
         blocks.append(flagged)
     return blocks
+
+
+def _indicators(writer: GraphWriter, feature: IndicatorFeature) -> str:
+    column = writer.node("Gather", [feature.source, writer.constant(np.array([feature.place], dtype=np.int64))], axis=1)
+    met = writer.node("Equal", [column, writer.constant(np.array([feature.values], dtype=np.float64))])
+    return writer.node("Cast", [met], to=TensorProto.FLOAT)
 
 
 def _category(writer: GraphWriter, feature: CategoryFeature) -> str:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from datetime import date, datetime, timedelta
 from functools import lru_cache
 
 import msgspec
@@ -22,6 +23,8 @@ VERSION = 1
 PARTS = ("epoch_days", "year", "month", "day", "weekday", "day_of_year", "hour", "minute")
 _NONE = np.array(None, dtype=object)
 _WORDS = re.compile(r"\w+")
+_EPOCH = datetime(1970, 1, 1)
+_MICROSECOND = timedelta(microseconds=1)
 MOST_TEXT = 20_000  # characters of a text that are read
 
 
@@ -68,6 +71,8 @@ class DateStep(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     def apply(self, values: Array) -> Array:
         moments = np.asarray(values, dtype="datetime64[us]")
+        if len(moments) == 1:  # the lone request, where every microsecond shows
+            return np.array([_parts_of(moments[0], self.parts)])
         parts = date_parts(moments)
         block = np.stack([parts[part] for part in self.parts], axis=1)
         block[np.isnat(moments)] = np.nan
@@ -161,6 +166,29 @@ def date_parts(moments: Array) -> dict[str, Floats]:
         "minute": seconds // 60 % 60,
     }
     return {name: part.astype(np.float64) for name, part in parts.items()}
+
+
+def _parts_of(moment: np.datetime64, parts: Sequence[str]) -> list[float]:
+    """Return the parts of one moment as `date_parts` does, by the standard library, which is quicker for one."""
+    when: object = moment.item()
+    if when is None:
+        return [math.nan] * len(parts)
+    if not isinstance(when, datetime):  # beyond the years that the standard library knows
+        many = date_parts(np.array([moment]))
+        return [float(many[part][0]) for part in parts]
+    return [_READ[part](when) for part in parts]
+
+
+_READ: dict[str, Callable[[datetime], float]] = {
+    "epoch_days": lambda when: (when - _EPOCH) // _MICROSECOND / 86_400e6,
+    "year": lambda when: float(when.year),
+    "month": lambda when: float(when.month),
+    "day": lambda when: float(when.day),
+    "weekday": lambda when: float(when.weekday()),
+    "day_of_year": lambda when: float(when.toordinal() - date(when.year, 1, 1).toordinal() + 1),
+    "hour": lambda when: float(when.hour),
+    "minute": lambda when: float(when.minute),
+}
 
 
 @lru_cache(maxsize=64)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import importlib
 import inspect
+import signal
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -75,6 +76,7 @@ def _framed(command: Callable[..., None], *, as_json: bool) -> Callable[..., Non
 
     @functools.wraps(command)
     def framed(*args: Any, **options: Any) -> None:
+        signal.siginterrupt(signal.SIGINT, True)  # polars has waits go on after Ctrl-C; here they end
         try:
             command(*args, **options)
         except (KeyboardInterrupt, OSError) as fault:

@@ -42,7 +42,16 @@ class BlockFeature(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     names: tuple[str, ...]
 
 
-Feature = NumberFeature | CategoryFeature | BlockFeature
+class IndicatorFeature(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="indicator"):
+    """A column of a float64 input that has few values: for each of `values` a column that is 1.0 where it is met."""
+
+    source: str
+    place: int  # of the column in the input
+    values: tuple[float, ...]
+    names: tuple[str, ...]
+
+
+Feature = NumberFeature | CategoryFeature | BlockFeature | IndicatorFeature
 
 
 class Encoding(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -27,7 +27,7 @@ from modelyard.flow.gate import Gated, first_to_hold
 from modelyard.flow.making import Making
 from modelyard.flow.ports import Ports
 from modelyard.flow.stage import StageLog
-from modelyard.flow.translate import check_against_data, data_plan, value_of
+from modelyard.flow.translate import check_against_data, data_plan, label_rules, value_of
 from modelyard.release.pack import body_digest
 from modelyard.spec.load import LoadedSpec
 from modelyard.spec.system import Environment
@@ -149,9 +149,7 @@ def _search_task(loaded: LoadedSpec, ports: Ports, features: FeatureSet, key: st
         budget=budget,
         seed=spec.seed,
         value=value_of(spec, features, objective),
-        key=digest_record(
-            {"features": key, "objective": objective, "threshold": spec.threshold_in_effect() is not None}
-        ),
+        key=digest_record({"features": key, "objective": objective, "labels": label_rules(spec, objective)}),
         function_path=str(loaded.path.parent),
         work=ports.work / name[:32],
     )

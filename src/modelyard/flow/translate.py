@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from modelyard.core.arrays import Array, Floats
@@ -91,6 +93,14 @@ def value_of(spec: System, features: FeatureSet, objective: str) -> Value:
         return None if found is None else sign * found
 
     return value
+
+
+def label_rules(spec: System, objective: str) -> Any:
+    """Return what the labels behind an objective depend on, None where it does not look at labels."""
+    wanted = spec.threshold_in_effect()
+    if objective not in LABEL_METRICS or wanted is None:
+        return None
+    return {"threshold": wanted.model_dump(mode="json"), "requirements": spec.requirement_records()}
 
 
 def _labels(spec: System, answers: Floats, target: Array, weight: Floats | None) -> Array:

@@ -68,7 +68,7 @@ def pack(parts: Parts, folder: Path, loader: EngineLoader) -> None:
     (folder / GRAPH).write_bytes(parts.graph)
     (folder / SPEC).write_text(parts.spec_text, encoding="utf-8")
     (folder / SPEC_IN_EFFECT).write_bytes(parts.spec_canonical)
-    (folder / MLMODEL).write_text(_mlmodel(parts), encoding="utf-8")
+    (folder / MLMODEL).write_text(_mlmodel(parts, folder), encoding="utf-8")
     rows = _golden_rows(parts)
     (folder / GOLDEN).write_bytes(encode_pretty(Golden(rows=tuple(rows))))
     _write_manifest(parts, folder)
@@ -163,7 +163,14 @@ def body_digest(folder: Path) -> str:
     return digest((folder / MANIFEST).read_bytes())
 
 
-def _mlmodel(parts: Parts) -> str:
-    """Return the file by which MLflow finds its way into a body; JSON is YAML too."""
-    flavors = {"python_function": {"loader_module": "modelyard.adapters.mlflow", "env": {}}}
-    return msgspec.json.encode({"flavors": flavors, "model_uuid": parts.spec_digest[:32]}).decode() + "\n"
+def _mlmodel(parts: Parts, folder: Path) -> str:
+    """Return the file by which MLflow finds its way into a body; JSON is YAML too.
+
+    The identifier is made of the files that say what the model is, so that equal models have equal ones.
+    """
+    flavor = {"loader_module": "modelyard.adapters.mlflow", "env": {}}
+    if "python" in parts.libraries:
+        flavor["python_version"] = parts.libraries["python"]
+    said = "".join(digest_file(folder / name) for name in (CONTRACT, PREPROCESS, GRAPH, SPEC_IN_EFFECT))
+    model = {"flavors": {"python_function": flavor}, "model_uuid": digest(said.encode())[:32]}
+    return msgspec.json.encode(model).decode() + "\n"

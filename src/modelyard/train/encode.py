@@ -23,13 +23,15 @@ from modelyard.bundle.steps import (
 )
 from modelyard.core.arrays import Array, Columns, Floats
 from modelyard.core.contract import Column, Contract, Kind
-from modelyard.core.encoding import BlockFeature, CategoryFeature, Encoding, Feature, NumberFeature
+from modelyard.core.encoding import BlockFeature, CategoryFeature, Encoding, Feature, IndicatorFeature, NumberFeature
 from modelyard.errors import DataError
 
+MOST_CELLS = 100_000_000  # of the columns that categories, or words, of a matrix become: 400 MB of float32
 MOST_WORDS = 256
 WORD_ROWS = 5  # a word must be in this many rows
 MOST_DENSE_KEYS = 100
 DENSE_KEY_ROWS = 10
+FEWEST_INDICATED, MOST_INDICATED = 3, 40  # values of a number that get an indicator each, beside the number itself
 TREE_KEY_ROWS = 5
 SMOOTHING_ROWS = 20.0  # a category's rate is drawn towards the overall rate by this many rows
 MOST_RATE_CLASSES = 10
@@ -65,7 +67,9 @@ def _text_step(name: str, values: Array) -> TextStep:
             rows.update(set(words_of(text)))
     count = len(values)
     usable = [(n, word) for word, n in rows.items() if WORD_ROWS <= n <= 0.6 * count]
-    words = sorted(word for _, word in sorted(usable, key=lambda item: (-item[0], item[1]))[:MOST_WORDS])
+    words = sorted(
+        word for _, word in sorted(usable, key=lambda item: (-item[0], item[1]))[: _affordable(count, 1, MOST_WORDS)]
+    )
     weights = tuple(math.log((1 + count) / (1 + rows[word])) + 1.0 for word in words)
     return TextStep(column=name, vocabulary=tuple(words), weights=weights)
 
@@ -90,13 +94,16 @@ def learn_encoding(
         block = np.concatenate([inputs[step.output] for step in numbers], axis=1)
         sources = tuple(step.output for step in numbers)
         features.append((_tree_numbers if kind == "tree" else _dense_numbers)(sources, names, block))
+        if kind == "dense":
+            features.extend(one for step in numbers for one in _indicators(step, inputs[step.output]))
+    strings = sum(isinstance(step, StringStep) for step in steps.steps)
     for step in steps.steps:
         if isinstance(step, StringStep):
             values = inputs[step.output][:, 0]
             if kind == "tree":
                 features.append(_rates(step.output, values, target, classes))
             else:
-                features.append(_one_hot(step.output, values))
+                features.append(_one_hot(step.output, values, most=_affordable(len(values), strings, MOST_DENSE_KEYS)))
         elif isinstance(step, TextStep):
             words = (*step.vocabulary, "length", "missing")
             features.append(BlockFeature(source=step.output, names=tuple(f"{step.column}:{word}" for word in words)))
@@ -150,6 +157,20 @@ def _centred(
     return shift * unit, 1.0 / wide if wide > SMALLEST else 1.0
 
 
+def _indicators(step: NumberStep | DateStep, block: Floats) -> list[IndicatorFeature]:
+    """Return an indicator of each value for whole numbers that take few: hours, months, codes."""
+    found = []
+    for place, name in enumerate(_names(step)):
+        present = block[:, place][~np.isnan(block[:, place])]
+        values, counts = np.unique(present, return_counts=True)
+        if FEWEST_INDICATED <= len(values) <= MOST_INDICATED and np.all(values == np.floor(values)):
+            usual = values[counts >= min(DENSE_KEY_ROWS, max(1, len(block) // 20))].tolist()
+            if usual:
+                names = tuple(f"{name}={value:g}" for value in usual)
+                found.append(IndicatorFeature(source=step.output, place=place, values=tuple(usual), names=names))
+    return found
+
+
 def _keys(values: Array, *, least_rows: int, most: int) -> tuple[str, ...]:
     """Return the values that come often enough, most frequent first, ties by name."""
     counts = sorted(Counter(values).items(), key=lambda item: (-item[1], item[0]))
@@ -184,9 +205,14 @@ def _outcomes(target: Array, classes: int) -> Floats:
     return np.asarray(target[:, None] == np.arange(classes), dtype=np.float64)
 
 
-def _one_hot(source: str, values: Array) -> CategoryFeature:
+def _affordable(rows: int, columns: int, most: int) -> int:
+    """Return how many new columns each of `columns` may become, so that the matrix stays bounded."""
+    return max(4, min(most, MOST_CELLS // max(rows, 1) // max(columns, 1)))
+
+
+def _one_hot(source: str, values: Array, *, most: int) -> CategoryFeature:
     least = max(DENSE_KEY_ROWS, len(values) // 1000)
-    keys = _keys(values, least_rows=min(least, max(1, len(values) // 20)), most=MOST_DENSE_KEYS)
+    keys = _keys(values, least_rows=min(least, max(1, len(values) // 20)), most=most)
     width = max(len(keys), 1)
     table = tuple(tuple(1.0 if place == key else 0.0 for place in range(width)) for key in range(len(keys)))
     names = tuple(f"{source}={key}" for key in keys) or (source,)

@@ -30,6 +30,7 @@ from modelyard.train.schedule import TOLERANCE, expected_trials, next_turn, seco
 
 TRIAL = "trial.json"
 LEAST_TIMEOUT = 0.01  # of a budget in seconds; with `TOLERANCE` all a search may spend over it
+PROBE_SHARE = 0.3  # of a budget in seconds that a candidate's first trial may take
 
 Value = Callable[[Floats], float | None]
 
@@ -147,7 +148,8 @@ def _turn(
     missing = [draft for draft in drafts if draft.found is None]
     kept = {draft.number: draft.found for draft in drafts if draft.found is not None}
     if missing:
-        timeout = _timeout_s(task.budget, before, ledger)
+        probe = {trial.candidate for trial in before}.isdisjoint(names)
+        timeout = _timeout_s(task.budget, before, ledger, probe=probe)
         with (
             tempfile.TemporaryDirectory(dir=task.work, prefix="turn-") as place,
             ThreadPoolExecutor(len(missing)) as pool,
@@ -196,12 +198,17 @@ def _tried(folder: Path) -> Tried:
     return Tried(trial=decode((folder / TRIAL).read_bytes(), Trial), folder=folder)
 
 
-def _timeout_s(budget: Budget, trials: Sequence[Trial], ledger: Ledger) -> float:
-    """Return how long a fit may take: its own bound, or what is left of the budget, with a little over."""
+def _timeout_s(budget: Budget, trials: Sequence[Trial], ledger: Ledger, *, probe: bool) -> float:
+    """Return how long a fit may take: its own bound, or what is left of the budget, with a little over.
+
+    A candidate's first trial gets a part of the budget only, so that a slow one does not cost the others theirs.
+    """
     left = seconds_left(trials, budget, lost_s=ledger.lost_before(len(trials)))
     if left is None or budget.seconds is None:
         return budget.trial_timeout_s
     until_end = left - ledger.elapsed() + TOLERANCE * budget.seconds
+    if probe:
+        until_end = min(until_end, PROBE_SHARE * budget.seconds)
     return min(budget.trial_timeout_s, max(until_end, LEAST_TIMEOUT * budget.seconds))
 
 
