@@ -31,12 +31,12 @@ def own(shop: Place, tmp_path_factory: pytest.TempPathFactory) -> Place:
 @pytest.fixture(autouse=True)
 def no_process_stays(own: Place) -> Iterator[None]:
     yield
-    own.call("stop", "shop")
+    own.quick("stop", "shop")
     until(lambda: not ours(own.home), timeout_s=10)
 
 
-def serve(place: Place, *words: str) -> dict[str, Any]:
-    done = place.call("serve", "shop", "--port", "0", "--detach", "--json", *words)
+def serve(place: Place) -> dict[str, Any]:
+    done = place.call("serve", "shop", "--port", "0", "--detach", "--json")
     assert done.code == 0, done.err
     run: dict[str, Any] = done.json["run"]
     return run
@@ -59,13 +59,13 @@ def test_a_detached_service_answers_is_listed_and_stops(own: Place) -> None:
     assert (status, answer["predictions"][0]["label"], answer["served_by"]) == (200, "yes", "shop@1")
     status, answer = ask(run["port"], "/api/v1/shop", {"rows": [{**ROW, "age": "old"}]})
     assert status == 422 and answer["faults"][0]["column"] == "age"
-    (listed,) = own.call("services", "--json").json
+    (listed,) = own.quick("services", "--json").json
     assert listed["alive"] and listed["run"]["pid"] == run["pid"]
-    assert f"http://127.0.0.1:{run['port']}" in own.call("services").out
-    stopped = own.call("stop", "shop")
+    assert f"http://127.0.0.1:{run['port']}" in own.quick("services").out
+    stopped = own.quick("stop", "shop")
     assert stopped.code == 0 and "has drained and ended" in stopped.out
-    assert own.call("services").out == "No service runs.\n"
-    again = own.call("stop", "shop")
+    assert own.quick("services").out == "No service runs.\n"
+    again = own.quick("stop", "shop")
     assert again.code == 2 and "No service `shop` runs. None does." in again.err
 
 
@@ -75,7 +75,7 @@ def test_a_second_serve_of_a_name_is_refused_and_the_first_goes_on(own: Place) -
         second = own.call("serve", "shop", "--port", "0", *words)
         assert second.code == 2 and "Service `shop` runs already" in second.err
     assert ask(run["port"], "/v2/health/ready")[0] == 200
-    unknown = own.call("stop", "other")
+    unknown = own.quick("stop", "other")
     assert unknown.code == 2 and "No service `other` runs. There is: shop." in unknown.err
 
 
@@ -87,7 +87,7 @@ def test_a_taken_port_is_said_with_who_has_it(own: Place, words: list[str]) -> N
     assert done.code == 2
     assert f"Port {port} on 127.0.0.1 is taken by process {os.getpid()}" in done.err
     assert "Traceback" not in done.err
-    assert own.call("services").out == "No service runs.\n"
+    assert own.quick("services").out == "No service runs.\n"
 
 
 def test_a_supervisor_killed_is_said_and_what_it_left_is_ended(own: Place) -> None:
@@ -95,9 +95,9 @@ def test_a_supervisor_killed_is_said_and_what_it_left_is_ended(own: Place) -> No
     os.kill(run["pid"], signal.SIGKILL)
     until(lambda: not Path(f"/proc/{run['pid']}").exists())
     assert ask(run["port"], "/predict", {"rows": [ROW]})[0] == 200  # the front follows the local copy
-    listed = own.call("services")
+    listed = own.quick("services")
     assert "supervisor died; 2 processes still answer" in listed.out
-    stopped = own.call("stop", "shop")
+    stopped = own.quick("stop", "shop")
     assert stopped.code == 0 and f"(process {run['pid']}) was dead already; ended 2 processes" in stopped.out
     until(lambda: not ours(own.home))
 
@@ -139,16 +139,16 @@ def _is_ready(port: int) -> bool:
 
 def test_the_fallback_was_tried_and_is_on_record(own: Place) -> None:
     serve(own)
-    own.call("stop", "shop")
-    records = own.call("show", "shop", "--json").json["evidence"]
+    own.quick("stop", "shop")
+    records = own.quick("show", "shop", "--json").json["evidence"]
     tried = [one["record"]["payload"] for one in records if one["record"]["payload"]["type"] == "fallback"]
     assert tried and tried[0]["answered"] and tried[0]["kind"] == "constant"
 
 
 def test_what_services_did_is_on_the_audit_log(own: Place) -> None:
     serve(own)
-    own.call("stop", "shop")
-    entries = own.call("audit", "--last", "50", "--json").json
+    own.quick("stop", "shop")
+    entries = own.quick("audit", "--last", "50", "--json").json
     done = [entry["operation"] for entry in entries if entry["outcome"] == "done" and "shop" in entry["resources_affected"]]
     assert {"serve", "started", "draining", "stopped", "stop"} <= set(done)
-    assert own.call("audit", "verify").code == 0
+    assert own.quick("audit", "verify").code == 0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import os
 import subprocess
@@ -10,12 +12,14 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import polars as pl
 
 from modelyard.app.settings import Settings
 from modelyard.app.system import App
+from modelyard.cli import main
 
 COMMAND = (sys.executable, "-m", "modelyard")
 SPEC = "system.yaml"
@@ -91,6 +95,21 @@ class Place:
         with self.start(*words, **options) as process:
             out, err = process.communicate(timeout=timeout_s)
         return Called(process.returncode, out or "", err or "")
+
+    def quick(self, *words: str) -> Called:
+        """Run a command in this process, which spares it the start."""
+        out, err, code = io.StringIO(), io.StringIO(), 0
+        with (
+            contextlib.chdir(self.folder),
+            patch.dict(os.environ, self.environment),
+            contextlib.redirect_stdout(out),
+            contextlib.redirect_stderr(err),
+        ):
+            try:
+                main(list(words))
+            except SystemExit as end:
+                code = int(end.code or 0)
+        return Called(code, out.getvalue(), err.getvalue())
 
     def but(self, text: str) -> Place:
         """Return the same home and data with another spec."""

@@ -18,7 +18,6 @@ from modelyard.core.training import Fitted, Trainer, TrainingSet
 from modelyard.errors import NotConvertible, UnknownName
 from modelyard.train.child import serve_jobs
 from modelyard.train.job import FitJob
-from tests.adapters import own
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -42,6 +41,8 @@ class Toy:
     def fit(self, data: TrainingSet, params: Mapping[str, ParamValue], *, seed: int, threads: int) -> Fitted:
         make: Callable[..., Any] | None = getattr(self, self._name.replace("-", "_"), None)
         if make is None:
+            from tests.adapters import own  # heavy, and few fits need it
+
             make = getattr(own, self._name)
             made = make(data.features, data.target, weight=data.weight, classes=data.classes, seed=seed, params=params)
             return Fitted(graph=b"", raw="value", predict=lambda rows: np.asarray(made.predict(rows))[:, None])

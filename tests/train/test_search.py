@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -149,7 +148,8 @@ def test_a_fit_is_cut_off_where_the_budget_ends(tmp_path: Path) -> None:
     asked = task(tmp_path, plans, Budget(seconds=1.0, threads=1))
     began = time.monotonic()
     seen = search(asked, replace(ports(MemoryStages(tmp_path / "stages")), monotonic=time.monotonic))
-    assert [one.trial.state for one in seen][1:] in ([], [TrialState.TIMED_OUT])
+    assert {one.trial.state for one in seen[1:]} <= {TrialState.TIMED_OUT}
+    assert sum(one.trial.spent_s for one in seen) < 2.0
     assert time.monotonic() - began < 5.0  # start of the processes and all
 
 
@@ -210,8 +210,8 @@ def test_a_head_is_learned_on_the_rows_to_calibrate_on_and_no_others(
             name="a", algorithm="mean", encoding="tree", space={"slope": Fixed(value=0.7), "shift": Fixed(value=0.1)}
         )
         asked = Search(
-            features=features, plans=[one], budget=Budget(trials=1, threads=1), seed=1, value=lambda answers: 1.0, key="k",
-            function_path=".", work=folder / "work",
+            features=features, plans=[one], budget=Budget(trials=1, threads=1), seed=1, value=lambda answers: 1.0,
+            key="k", function_path=".", work=folder / "work",
         )  # fmt: skip
         heads.append(search(asked, ports(MemoryStages(folder / "stages")))[0].head())
     assert heads[0] == heads[1]
@@ -237,14 +237,15 @@ def test_no_rows_to_calibrate_on_leave_the_answers_as_they_are(tmp_path: Path, c
 
 def test_weights_reach_calibration() -> None:
     rng = np.random.default_rng(0)
-    raw, target = rng.normal(size=(300, 1)), rng.integers(0, 2, size=300)
+    raw = rng.normal(size=(300, 1))
+    target = (raw[:, 0] + rng.normal(size=300) > 0).astype(np.int64)
     weight = rng.uniform(0.1, 5, size=300)
     plain = fit_head(raw, target, None, kind="margin", classes=("n", "y"), calibrate=True, scale=Scale())
     heavy = fit_head(raw, target, weight, kind="margin", classes=("n", "y"), calibrate=True, scale=Scale())
     assert plain != heavy
     assert heavy.slope == np.float32(fit_platt(raw[:, 0], target, weight).slope)
     many = rng.normal(size=(300, 3))
-    labels = rng.integers(0, 3, size=300)
+    labels = (many + rng.normal(size=(300, 3))).argmax(axis=1)
     head = fit_head(many, labels, weight, kind="margin", classes=("a", "b", "c"), calibrate=True, scale=Scale())
     assert head.slope == np.float32(fit_temperature(many, labels, weight).slope)
 
@@ -277,9 +278,10 @@ def test_seeds_differ_by_trial_and_by_run() -> None:
 def test_the_real_fitting_process_fits_the_users_function(tmp_path: Path) -> None:
     from modelyard.app.spawn import spawn
 
-    assert sys.path
-    one = Plan(name="own", algorithm="function", encoding="dense", function="tests.adapters.own:pipeline", space={})
-    restless = replace_plan(one, "restless")
+    one, restless = (
+        Plan(name=name, algorithm="function", encoding="dense", function=f"tests.adapters.own:{name}", space={})
+        for name in ("pipeline", "restless")
+    )
     features = feature_set(tmp_path / "features")
     asked = Search(
         features=features, plans=[one, restless], budget=Budget(trials=2), seed=1, key="k", work=tmp_path / "work",
@@ -287,12 +289,8 @@ def test_the_real_fitting_process_fits_the_users_function(tmp_path: Path) -> Non
     )  # fmt: skip
     seen = search(asked, replace(ports(MemoryStages(tmp_path / "stages")), spawn=spawn))
     assert [one.trial.state for one in seen] == [TrialState.DONE] * 2, [one.trial.reason for one in seen]
-    for place, tried in enumerate(seen):
+    for place in range(2):
         (tmp_path / f"again{place}").mkdir()
     refit(asked, spawn, seen[0], {}, tmp_path / "again0")
     with pytest.raises(CandidateFailed, match="two different models"):
         refit(asked, spawn, seen[1], {}, tmp_path / "again1")
-
-
-def replace_plan(one: Plan, name: str) -> Plan:
-    return Plan(name=name, algorithm=one.algorithm, encoding=one.encoding, function=f"tests.adapters.own:{name}", space={})  # fmt: skip

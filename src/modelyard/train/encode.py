@@ -36,8 +36,6 @@ TREE_KEY_ROWS = 5
 SMOOTHING_ROWS = 20.0  # a category's rate is drawn towards the overall rate by this many rows
 MOST_RATE_CLASSES = 10
 EXACT_INTEGER = 2**24  # float32 holds every whole number up to here
-HUGE = 1e150  # the square of what is larger overflows
-SMALLEST = 1e-300  # the inverse of what is smaller may overflow
 
 
 def learn_steps(contract: Contract, columns: Columns) -> Preprocess:
@@ -150,11 +148,15 @@ def _centred(
 ) -> tuple[float, float]:
     """Return shift and scale after which values are centred with spread 1; scale is 1 where nothing is spread."""
     largest = float(np.abs(present).max())
-    unit = 2.0 ** np.floor(np.log2(largest)) if largest > HUGE else 1.0  # sums of what is larger overflow
+    if largest == 0.0:
+        return 0.0, 1.0
+    unit = 2.0 ** np.floor(np.log2(largest))  # which changes no digit; squares of what is far from 1 are lost
     values = present / unit
     shift = float(centre(values))
-    wide = float(spread(values - shift)) * unit
-    return shift * unit, 1.0 / wide if wide > SMALLEST else 1.0
+    wide = float(spread(values - shift))
+    with np.errstate(over="ignore"):
+        scale = float(np.float64(1.0) / wide / unit) if wide > 0 else 1.0
+    return float(shift * unit), scale if np.isfinite(scale) else 1.0
 
 
 def _indicators(step: NumberStep | DateStep, block: Floats) -> list[IndicatorFeature]:
