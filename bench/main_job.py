@@ -215,7 +215,7 @@ def million(data: Path, folder: Path, *, rows: int, seconds: int) -> list[Figure
     spec.write_text(
         f"name: trees\ntask: {{type: classification, target: income, positive: '>50K'}}\n"
         f"data: {{path: {data / 'train.parquet'}, test_path: {data / 'test.parquet'}}}\n"
-        "candidates: [{algorithm: lightgbm, params: {max_trees: 200, num_leaves: 31}}]\n"
+        "candidates: [{algorithm: lightgbm, params: {max_trees: 200, num_leaves: 31, bags: 1}}]\n"
         f"budget: {{seconds: {seconds}}}\n"
     )
     build(spec)

@@ -42,7 +42,7 @@ PARAMS: Mapping[str, dict[str, ParamValue]] = {
     "linear": {"strength": 1.0},
     "lightgbm": {
         "learning_rate": 0.1, "num_leaves": 15, "max_trees": 40, "min_leaf_rows": 5, "feature_share": 0.8,
-        "row_share": 0.9, "l2": 0.1,
+        "row_share": 0.9, "l2": 0.1, "bags": 1,
     },
     "random_forest": {"trees": 15, "max_depth": 8, "min_leaf_rows": 2, "feature_share": 0.5},
     "mlp": {"hidden": "16", "learning_rate": 0.01, "batch_size": 64, "epochs": 8, "l2": 1e-4},

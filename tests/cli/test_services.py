@@ -53,7 +53,7 @@ def ask(port: int, path: str, body: object = None) -> tuple[int, Any]:
             return fault.code, json.loads(fault.read() or b"null")
 
 
-def test_a_detached_service_answers_is_listed_and_stops(own: Place) -> None:
+def test_a_detached_service_answers_is_listed_stops_and_is_on_record(own: Place) -> None:
     run = serve(own)
     status, answer = ask(run["port"], "/api/v1/shop", {"rows": [ROW]})
     assert (status, answer["predictions"][0]["label"], answer["served_by"]) == (200, "yes", "shop@1")
@@ -67,12 +67,19 @@ def test_a_detached_service_answers_is_listed_and_stops(own: Place) -> None:
     assert own.quick("services").out == "No service runs.\n"
     again = own.quick("stop", "shop")
     assert again.code == 2 and "No service `shop` runs. None does." in again.err
+    records = own.quick("show", "shop", "--json").json["evidence"]
+    tried = [one["record"]["payload"] for one in records if one["record"]["payload"]["type"] == "fallback"]
+    assert tried[-1]["answered"] and tried[-1]["kind"] == "constant"
+    entries = own.quick("audit", "--last", "50", "--json").json
+    done = {one["operation"] for one in entries if one["outcome"] == "done" and "shop" in one["resources_affected"]}
+    assert {"serve", "started", "draining", "stopped", "stop"} <= done
+    assert own.quick("audit", "verify").code == 0
 
 
 def test_a_second_serve_of_a_name_is_refused_and_the_first_goes_on(own: Place) -> None:
     run = serve(own)
     for words in (("--detach",), ()):
-        second = own.call("serve", "shop", "--port", "0", *words)
+        second = own.quick("serve", "shop", "--port", "0", *words)
         assert second.code == 2 and "Service `shop` runs already" in second.err
     assert ask(run["port"], "/v2/health/ready")[0] == 200
     unknown = own.quick("stop", "other")
@@ -135,20 +142,3 @@ def _is_ready(port: int) -> bool:
         return ask(port, "/v2/health/ready")[0] == 200
     except OSError:
         return False
-
-
-def test_the_fallback_was_tried_and_is_on_record(own: Place) -> None:
-    serve(own)
-    own.quick("stop", "shop")
-    records = own.quick("show", "shop", "--json").json["evidence"]
-    tried = [one["record"]["payload"] for one in records if one["record"]["payload"]["type"] == "fallback"]
-    assert tried and tried[0]["answered"] and tried[0]["kind"] == "constant"
-
-
-def test_what_services_did_is_on_the_audit_log(own: Place) -> None:
-    serve(own)
-    own.quick("stop", "shop")
-    entries = own.quick("audit", "--last", "50", "--json").json
-    done = [entry["operation"] for entry in entries if entry["outcome"] == "done" and "shop" in entry["resources_affected"]]
-    assert {"serve", "started", "draining", "stopped", "stop"} <= set(done)
-    assert own.quick("audit", "verify").code == 0

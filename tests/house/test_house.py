@@ -26,7 +26,20 @@ LAZY = {
     "cli/main.py": "the table of commands",
     "adapters/__init__.py": "adapters load by name",
 }
-HEAVY = "numpy polars scipy sklearn lightgbm onnx onnxruntime optuna pydantic sqlalchemy typer uvloop".split()
+HEAVY = [
+    "numpy",
+    "polars",
+    "scipy",
+    "sklearn",
+    "lightgbm",
+    "onnx",
+    "onnxruntime",
+    "optuna",
+    "pydantic",
+    "sqlalchemy",
+    "typer",
+    "uvloop",
+]
 
 
 def name_of(path: Path) -> str:

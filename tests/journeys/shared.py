@@ -14,9 +14,7 @@ from modelyard.store.lock import locked
 from tests.journeys.making import SHOP, SPEC, Place, place_in, shop_rows
 
 
-def built(
-    factory: pytest.TempPathFactory, name: str, text: str, rows: Callable[[], pl.DataFrame]
-) -> Place:
+def built(factory: pytest.TempPathFactory, name: str, text: str, rows: Callable[[], pl.DataFrame]) -> Place:
     """Return a place where `modelyard run` was run once, by whichever worker came first."""
     root = factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:
@@ -27,6 +25,7 @@ def built(
             folder.mkdir()
             done = place_in(folder, text, rows()).call("run")
             assert done.code == 0, done.err
+            shutil.copytree(folder / "home", folder / "as-built")  # of the other, tests open the database
             (folder / "built").touch()
     return Place(folder / "system", folder / "home")
 
@@ -34,7 +33,7 @@ def built(
 def copy_of(place: Place, root: Path) -> Place:
     """Return a place of one's own with all that another has, for a test that harms it."""
     shutil.copytree(place.folder, root / "system")
-    shutil.copytree(place.home, root / "home")
+    shutil.copytree(place.home.with_name("as-built"), root / "home")
     return Place(root / "system", root / "home")
 
 

@@ -31,7 +31,7 @@ def test_what_a_rule_decides_is_told_as_decided(tmp_path: Path) -> None:
     assert "objective = roc_auc  (default)" in text
     assert "threshold = {maximise: f1}  (default)" in text
     assert "budget.seconds = 60  (default)" in text
-    assert "candidates[2].params.learning_rate = {low: 0.02, high: 0.2, log: true, first: 0.08}  (default)" in text
+    assert "candidates[2].params.learning_rate = {low: 0.02, high: 0.2, log: true, first: 0.1}  (default)" in text
     assert "candidates[0].calibrate = false  (default)" in text
 
 

@@ -114,6 +114,15 @@ def test_another_question_is_another_trial(tmp_path: Path, change: str) -> None:
 
 
 def test_a_changed_function_is_another_trial(tmp_path: Path) -> None:
+    mine = Plan(name="a", algorithm="mean", encoding="tree", function="mine:fit", space={})
+    asked, stages = task(tmp_path, [mine], Budget(trials=1)), MemoryStages(tmp_path / "stages")
+    for text, built in (("one = 1\n", 1), ("one = 1\n", 1), ("one = 2\n", 2)):
+        (tmp_path / "mine.py").write_text(text)
+        search(asked, ports(stages))
+        assert len(stages.built) == built
+
+
+def test_a_function_is_known_by_its_module_or_its_whole_package(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text("one = 1\n")
     one = source_digest(tmp_path, "mine:fit")
     assert one == source_digest(tmp_path, "mine:other") and one is not None

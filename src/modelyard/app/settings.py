@@ -42,8 +42,10 @@ def read_settings(environment: Mapping[str, str] | None = None) -> Settings:
     quota = source.get(QUOTA_GB)
     try:
         quota_bytes = None if not quota else int(float(quota) * 1e9)
-    except ValueError:
-        raise UsageError(f"`{QUOTA_GB}` is `{quota}`: wanted a number, such as 20.") from None
+    except (ValueError, OverflowError):
+        quota_bytes = -1
+    if quota_bytes is not None and quota_bytes <= 0:
+        raise UsageError(f"`{QUOTA_GB}` is `{quota}`: wanted a number above 0, such as 20.")
     return Settings(
         home=Path(source.get(HOME) or "~/.modelyard").expanduser().absolute(),
         database_url=source.get(DATABASE_URL) or None,

@@ -22,7 +22,7 @@ from modelyard.core.run import RunState
 from modelyard.errors import GateError, TooManyMalformed, UsageError
 from modelyard.evaluate.choose import choose
 from modelyard.evaluate.evaluation import Question, require
-from modelyard.flow.contenders import Packed, contenders_of
+from modelyard.flow.contenders import Packed, contenders_of, failed_rows
 from modelyard.flow.gate import Gated, first_to_hold
 from modelyard.flow.making import Making
 from modelyard.flow.ports import Ports
@@ -207,7 +207,7 @@ def _evidence(making: Making, run: str, started: str, tried: Sequence[Tried], ga
     )
     return BuildEvidence(
         prepared=making.prepared,
-        candidates=gated.table,
+        candidates=(*gated.table, *failed_rows(making, tried)),
         trials=tuple(one.trial for one in tried),
         budget=f"{budget.trials} trials" if budget.trials is not None else f"{budget.seconds:g} s",
         chosen=gated.packed.plan.name,

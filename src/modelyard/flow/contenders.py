@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from modelyard.bundle.open import Answers, open_bundle
 from modelyard.core.arrays import Columns
-from modelyard.core.candidate import TrialState
+from modelyard.core.candidate import Scored, TrialState
 from modelyard.core.codec import decode, digest_file, encode
 from modelyard.core.contract import Part
 from modelyard.core.encoding import Head
@@ -77,6 +77,22 @@ def contenders_of(making: Making, tried: Sequence[Tried]) -> dict[str, Packed]:
             packed[plan.name] = _packed(making, plan, best, trials=len(own), failed=failed)
         making.ports.progress.advance(float(done), plan.name)
     return packed
+
+
+def failed_rows(making: Making, tried: Sequence[Tried]) -> tuple[Scored, ...]:
+    """Return a row for each candidate without a trial that worked, with the reason of its first."""
+    rows = []
+    for plan in making.loaded.spec.plans():
+        own = [one.trial for one in tried if one.trial.candidate == plan.name]
+        if own and all(trial.value is None for trial in own):
+            reason = f"{own[0].state.replace('_', ' ')}: {own[0].reason}"
+            rows.append(
+                Scored(
+                    candidate=plan.name, algorithm=plan.algorithm, trials=len(own), failed=len(own),
+                    params=own[0].params, objective=None, fit_s=own[0].fit_s, reason=reason,
+                )
+            )  # fmt: skip
+    return tuple(rows)
 
 
 def _packed(making: Making, plan: Plan, best: Tried, *, trials: int, failed: int) -> Packed:

@@ -81,9 +81,9 @@ PARAMETERS: Mapping[Algorithm, Mapping[str, Parameter]] = {
         ),
     },
     Algorithm.LIGHTGBM: {
-        "learning_rate": Parameter(meaning=_LEARNING_RATE, low=1e-6, high=1.0, search=_log(0.02, 0.2, 0.08)),
+        "learning_rate": Parameter(meaning=_LEARNING_RATE, low=1e-6, high=1.0, search=_log(0.02, 0.2, 0.1)),
         "num_leaves": Parameter(
-            meaning="leaves of each tree", low=2, high=4096, whole=True, search=_log(8, 128, 31, integer=True)
+            meaning="leaves of each tree", low=2, high=4096, whole=True, search=_log(6, 96, 16, integer=True)
         ),
         "max_trees": Parameter(
             meaning="most trees; fewer where more stop helping", low=1, high=10_000, whole=True, search=Fixed(value=600)
@@ -91,11 +91,15 @@ PARAMETERS: Mapping[Algorithm, Mapping[str, Parameter]] = {
         "min_leaf_rows": Parameter(
             meaning="least rows in a leaf", low=1, high=1_000_000, whole=True, search=_log(5, 100, 20, integer=True)
         ),
-        "feature_share": Parameter(meaning=_FEATURE_SHARE, low=0.01, high=1.0, search=_even(0.4, 1.0, 0.8)),
+        "feature_share": Parameter(meaning=_FEATURE_SHARE, low=0.01, high=1.0, search=_even(0.3, 1.0, 0.6)),
         "row_share": Parameter(
             meaning="share of the rows that each tree sees", low=0.01, high=1.0, search=_even(0.5, 1.0, 0.9)
         ),
         "l2": Parameter(meaning="penalty on large leaf values", low=0.0, high=1e6, search=_log(1e-3, 10.0, 0.1)),
+        "bags": Parameter(
+            meaning="models averaged, each stopped early on other rows", low=1, high=10, whole=True,
+            search=Choice(values=(3, 1)),
+        ),
     },
     Algorithm.RANDOM_FOREST: {
         "trees": Parameter(meaning="number of trees", low=1, high=5000, whole=True, search=Fixed(value=100)),

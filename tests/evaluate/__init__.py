@@ -1,0 +1,1 @@
+"""Measuring packed bundles: parity, slices, the choice, the gate, importance, timing."""
