@@ -29,7 +29,7 @@ def test_the_graph_answers_the_mean_of_the_librarys_own_models(monkeypatch: pyte
         boosters.append(train(*words, **named))
         return boosters[-1]
 
-    monkeypatch.setattr(adapter.lgb, "train", seen)
+    monkeypatch.setattr(lgb, "train", seen)
     data = rows(2000)
     fitted = adapter.LightGbmTrainer().fit(data, {**PARAMS["lightgbm"], "bags": 3}, seed=1, threads=1)
     wanted = np.mean(

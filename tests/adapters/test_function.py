@@ -72,13 +72,13 @@ def test_what_is_no_model_is_refused_with_the_reason(name: str, params: dict[str
 
 
 def test_an_estimator_without_a_converter_is_compared_and_says_why_it_has_no_graph() -> None:
-    made = make("dense", Task.BINARY)
+    made = make("dense", Task.BINARY, rows=120)
     fitted = fit("histogram", made)
     if not fitted.refusal:  # a later converter may learn it
         assert fitted.graph
         return
     assert fitted.graph == b"" and "`HistGradientBoostingClassifier` has no exact ONNX form" in fitted.refusal
-    assert fitted.predict(made.features()).shape == (600, 1)
+    assert fitted.predict(made.features()).shape == (120, 1)
 
 
 def test_a_function_that_is_not_there_is_a_usage_error(tmp_path: Path) -> None:

@@ -60,9 +60,9 @@ class Released:
         self.asked.write_parquet(path)
         return path
 
-    def write_json(self, path: Path) -> Path:
+    def write_json(self, path: Path, rows: pl.DataFrame | None = None) -> Path:
         """Write the rows as JSON, column by column."""
-        path.write_text(json.dumps(self.asked.to_dict(as_series=False)))
+        path.write_text(json.dumps((self.asked if rows is None else rows).to_dict(as_series=False)))
         return path
 
 

@@ -49,7 +49,7 @@ task: {{type: classification, target: upset, positive: "true"}}
 data:
   path: rows.parquet
   columns:
-    note: {{type: text}}
+    note: {{kind: text}}
 requirements:
   - {{metric: roc_auc, at_least: 0.6}}
 {_QUICK}"""

@@ -26,7 +26,8 @@ def test_onnxruntime_alone_gives_the_answers_that_modelyard_gives(
     assert set(told["inputs"]) <= set(raw_release.asked.columns)
     assert set(told["inputs"].values()) <= {"tensor(double)", "tensor(string)"}
     if here.values is not None:
-        np.testing.assert_array_equal(np.ravel(told["outputs"]["value"]), here.values)
+        # ONNX Runtime adds up the trees in another order on several threads, in float32.
+        np.testing.assert_allclose(np.ravel(told["outputs"]["value"]), here.values, rtol=1e-6)
         return
     assert np.ravel(told["outputs"]["label"]).tolist() == labels_of(here)
     np.testing.assert_allclose(told["outputs"]["probabilities"], shares_of(here), rtol=0, atol=1e-6)

@@ -25,10 +25,11 @@ def address(shop: Released) -> Iterator[str]:
 def test_a_client_of_another_house_gets_the_same_answers(
     shop: Released, with_tritonclient: Environment, address: str, nowhere: Path, tmp_path: Path
 ) -> None:
-    rows = shop.write_json(tmp_path / "rows.json")
+    asked = shop.asked.drop_nulls()  # this client can only write a gap as NaN, which is no JSON
+    rows = shop.write_json(tmp_path / "rows.json", asked)
     done = with_tritonclient.script("triton_answers.py", address, shop.name, str(rows), home=nowhere)
     assert done.code == 0, done.err
-    told, here = done.json, shop.answers()
+    told, here = done.json, shop.open().predict(asked)
     assert (told["live"], told["ready"], told["model_ready"], told["version_ready"]) == (True,) * 4
     assert told["stranger_ready"] is False
     assert told["server"]["name"] == "modelyard"

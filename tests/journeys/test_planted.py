@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import shutil
-import stat
 import subprocess
 import sys
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -173,17 +173,17 @@ def needs_nobody(folder: Path) -> None:
 
 
 @pytest.fixture
-def open_place(tmp_path_factory: pytest.TempPathFactory) -> Place:
-    """A place where anybody may write, however private the folder of the tests is."""
-    root = Path(tmp_path_factory.mktemp("open"))
-    for folder in (root, *list(root.parents)[:2]):
-        folder.chmod(folder.stat().st_mode | stat.S_IXOTH | stat.S_IROTH)
-    place = bare(root)
-    place.home.mkdir()
-    (place.folder / "rows.csv").write_text(ROWS.write_csv())
-    for folder in (place.home, place.folder):
-        folder.chmod(0o777)
-    return place
+def open_place() -> Iterator[Place]:
+    """A place that others may enter and write, which the folders of the tests are not."""
+    with tempfile.TemporaryDirectory(prefix="modelyard-open-") as name:
+        root = Path(name)
+        root.chmod(0o755)
+        place = bare(root)
+        place.home.mkdir()
+        (place.folder / "rows.csv").write_text(ROWS.write_csv())
+        for folder in (place.home, place.folder):
+            folder.chmod(0o777)
+        yield place
 
 
 def test_a_file_that_may_not_be_read_is_said_with_what_to_do(open_place: Place) -> None:
