@@ -8,7 +8,7 @@ import numpy as np
 
 from modelyard.bundle.open import Answers
 from modelyard.core.arrays import Array, Bools, Columns, Floats
-from modelyard.core.contract import Contract
+from modelyard.core.contract import Contract, Kind
 from modelyard.core.evidence import Parity, ParityRow
 
 PROBABILITY_TOLERANCE = 1e-5
@@ -57,6 +57,25 @@ def _missing_rows(reference: Floats, deviation: float, *, classes: bool) -> tupl
     """Return what answers to another number of rows come to: no row can be held against its own answer."""
     tolerance = PROBABILITY_TOLERANCE if classes else DEVIATION_TOLERANCE * deviation
     return tolerance, np.full(len(reference), np.nan), np.zeros(len(reference), dtype=np.bool_)
+
+
+def servable(contract: Contract, columns: Columns, *, unknown_category: str) -> Bools:
+    """Return which rows a service may be sent: the contract refuses the others before the model sees them."""
+    sound = np.ones(len(columns), dtype=np.bool_)
+    for column in contract.features:
+        values = columns[column.name]
+        if not column.nullable:
+            sound &= ~_missing(values)
+        if column.kind is Kind.CATEGORY and unknown_category == "refuse":
+            known = {None, *column.categories}
+            sound &= np.array([value in known for value in values], dtype=np.bool_)
+    return sound
+
+
+def _missing(values: Array) -> Bools:
+    if values.dtype == object:
+        return np.array([value is None for value in values], dtype=np.bool_)
+    return np.asarray(np.isnat(values) if values.dtype.kind == "M" else np.isnan(values), dtype=np.bool_)
 
 
 def _changed(contract: Contract, reference: Floats, labels: Array, threshold: float | None) -> Bools:

@@ -11,14 +11,14 @@ import numpy as np
 from msgspec.structs import replace
 
 from modelyard.bundle.open import Answers, open_bundle
-from modelyard.core.arrays import Columns, Floats
+from modelyard.core.arrays import Bools, Columns, Floats
 from modelyard.core.candidate import Scored
 from modelyard.core.codec import decode, encode_pretty
 from modelyard.core.contract import Part
 from modelyard.core.evidence import Evaluation, Parity
 from modelyard.errors import BundleError, CandidateFailed, ParityBroken, ServiceError
 from modelyard.evaluate.evaluation import evaluate
-from modelyard.evaluate.parity import parity
+from modelyard.evaluate.parity import parity, servable
 from modelyard.flow.contenders import Packed, answer, timed
 from modelyard.flow.making import Making
 from modelyard.release.pack import body_digest
@@ -86,19 +86,29 @@ def _parity(making: Making, one: Packed, test: Columns) -> tuple[tuple[Parity, .
 def _compare(making: Making, one: Packed, test: Columns, reference: Floats) -> tuple[list[Parity], str]:
     """Return what was compared, up to the first that differs, and how it does."""
     ports = making.ports
-    ways: tuple[tuple[str, Callable[[], Answers]], ...] = (
-        ("pipeline and bundle", lambda: answer(one.body, test, ports)),
-        ("pipeline and served endpoint", lambda: ports.endpoint(one.body, test)),
+    unknown = making.loaded.spec.serving.unknown_category.value
+    asked = servable(making.contract, test, unknown_category=unknown)
+    left_out = int((~asked).sum())
+    endpoint = "pipeline and served endpoint" + (
+        f" ({left_out} rows that the contract refuses left out)" if left_out else ""
+    )
+    all_rows = np.ones(len(test), dtype=np.bool_)
+    ways: tuple[tuple[str, Bools, Callable[[Columns], Answers]], ...] = (
+        ("pipeline and bundle", all_rows, lambda rows: answer(one.body, rows, ports)),
+        (endpoint, asked, lambda rows: ports.endpoint(one.body, rows)),
     )
     found: list[Parity] = []
-    for between, ask in ways:
+    for between, which, ask in ways:
+        rows = test.take(which)
         try:
-            answers = ask()
+            answers = ask(rows)
         except (BundleError, ServiceError) as fault:
             return found, f"{between}: {fault}"
         deviation = making.features.scale.deviation
         found.append(
-            parity(between, making.contract, test, reference, answers, threshold=one.threshold, deviation=deviation)
+            parity(
+                between, making.contract, rows, reference[which], answers, threshold=one.threshold, deviation=deviation
+            )
         )
         if not found[-1].passed:
             return found, _told(found[-1])
