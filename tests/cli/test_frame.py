@@ -68,10 +68,13 @@ def test_an_interrupt_is_said_with_what_is_kept(
 def test_ctrl_c_in_the_middle_of_a_run_says_that_it_can_go_on_and_leaves_no_process(tmp_path: Path) -> None:
     place = own_place(tmp_path)
     (place.folder / "wait").touch()
-    running = place.start("run")
-    until((place.folder / "begun").exists)
-    os.killpg(running.pid, signal.SIGINT)
-    _, err = running.communicate(timeout=20)
+    with place.start("run") as running:
+        try:
+            until((place.folder / "begun").exists)
+            os.killpg(running.pid, signal.SIGINT)
+            _, err = running.communicate(timeout=20)
+        finally:
+            running.kill()
     assert running.returncode == 130
     assert err.splitlines()[-1].startswith("Interrupted. What was finished is kept; the same command goes on")
     assert "Traceback" not in err

@@ -156,6 +156,10 @@ def test_candidates_that_crash_hang_or_eat_memory_are_rows_and_the_run_goes_on(t
     missing = {"crashing", "killing", "hanging", "greedy", "unsealable", "absent"} - table.keys()
     assert missing == set(), f"no row in the candidate table for {sorted(missing)}"
     assert all(table[name].failed == table[name].trials > 0 for name in seen if name != "own")
+    card = place.quick("show", "small").out
+    assert "the moon is full" in card and "SIGSEGV" in card
+    assert place.quick("report", "small", "--out", str(tmp_path / "page.html")).code == 0
+    assert "the moon is full" in (tmp_path / "page.html").read_text()
 
 
 @pytest.mark.parametrize(

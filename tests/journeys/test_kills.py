@@ -22,11 +22,17 @@ MOST_ATTEMPTS = 60
 
 
 @pytest.fixture(scope="module")
-def unbroken(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The digest of the body that a run without a kill seals, in a home of its own."""
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Place:
+    """A place where a run came to its end without a kill."""
     place = place_in(tmp_path_factory.mktemp("unbroken"), TEXT, shop_rows(800))
     assert place.call("run").code == 0
-    return body_of(place)
+    return place
+
+
+@pytest.fixture(scope="module")
+def unbroken(whole: Place) -> str:
+    """The digest of the body that a run without a kill seals, in a home of its own."""
+    return body_of(whole)
 
 
 def body_of(place: Place) -> str:
@@ -102,10 +108,9 @@ def test_runs_killed_at_random_moments_end_in_the_same_bundle(unbroken: str, tmp
 
 @pytest.mark.timeout(240)
 def test_a_kept_stage_that_was_altered_or_removed_is_built_again_to_the_same_bundle(
-    unbroken: str, tmp_path: Path
+    unbroken: str, whole: Place
 ) -> None:
-    place = place_in(tmp_path, TEXT, shop_rows(800))
-    assert place.call("run").code == 0
+    place = whole
     stages = place.home / "stages"
     (prepared,) = stages.glob("*/train.parquet")
     data = bytearray(prepared.read_bytes())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -117,6 +118,16 @@ def test_data_with_a_planted_fault_is_refused_in_words(
     assert "Traceback" not in done.err
     assert sorted(path.name for path in place.folder.rglob("*")) == before
     assert nothing_half_written(place)
+
+
+def test_every_malformed_row_is_kept_with_its_number_and_reason(tmp_path: Path) -> None:
+    place = bare(tmp_path)
+    thousand_malformed(place.folder)
+    done = place.quick("run")
+    named = Path(done.err.partition("All of these rows are in `")[2].partition("`")[0])
+    rows = [json.loads(line) for line in named.read_text().splitlines()]
+    assert len(rows) == 1000 and [row["row"] for row in rows[:3]] == [2, 5, 8]
+    assert all(row["reason"] and row["file"] == "rows.csv" for row in rows)
 
 
 def test_six_faults_of_a_spec_are_told_at_once_each_with_its_line(tmp_path: Path) -> None:

@@ -42,6 +42,11 @@ class Fitter:
         code = self._end(patience_s=PATIENCE_S)  # it was killed, or ended by itself, and said nothing or half a line
         return FitEnd(state=TrialState.CRASHED, reason=f"the fitting process itself ended with status {code}")
 
+    def cancel(self) -> None:
+        """Kill the process, so that a fit under way on another thread ends at once."""
+        if (process := self._process) is not None:
+            process.kill()
+
     def close(self) -> None:
         """End the process; twice is harmless."""
         self._end(patience_s=0.0)

@@ -159,7 +159,12 @@ def _turn(
                 pool.submit(_fit, task, draft, timeout, folders[draft.number], fitter, ledger)
                 for draft, fitter in zip(missing, fitters, strict=False)
             ]
-            trials = [end.result() for end in ends]
+            try:
+                trials = [end.result() for end in ends]
+            except BaseException:
+                for fitter in fitters:
+                    fitter.cancel()  # else the pool would wait for the fits to end
+                raise
             spent_s = ledger.close() / len(missing)
             for draft, trial in zip(missing, trials, strict=True):
                 kept[draft.number] = _keep(ports, draft, replace(trial, spent_s=spent_s), folders[draft.number])
