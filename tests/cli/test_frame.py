@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from modelyard.app.system import App
+from modelyard.app.records import Records
 from modelyard.cli import main
 from tests.journeys.making import Place, ours
 from tests.journeys.own import own_place, until
@@ -40,7 +40,7 @@ def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_was_not_expected_is_one_line_that_names_its_traceback(
     fault: Exception, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(App, "releases", raising(fault))
+    monkeypatch.setattr(Records, "releases", raising(fault))
     assert end_of(["releases"]) == 1
     told = capsys.readouterr().err
     (file,) = tmp_path.glob("*.traceback.txt")
@@ -52,7 +52,7 @@ def test_what_was_not_expected_is_one_line_that_names_its_traceback(
 def test_what_was_not_expected_is_told_to_programs_too(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(App, "releases", raising(KeyError("gone")))
+    monkeypatch.setattr(Records, "releases", raising(KeyError("gone")))
     assert end_of(["releases", "--json"]) == 1
     assert json.loads(capsys.readouterr().out)["error"] == "unexpected"
 
@@ -60,7 +60,7 @@ def test_what_was_not_expected_is_told_to_programs_too(
 def test_an_interrupt_is_said_with_what_is_kept(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(App, "releases", raising(KeyboardInterrupt()))
+    monkeypatch.setattr(Records, "releases", raising(KeyboardInterrupt()))
     assert end_of(["releases"]) == 130
     assert capsys.readouterr().err.startswith("Interrupted. What was finished is kept")
 

@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
+from modelyard.app.sealed_spec import spec_of
 from modelyard.app.settings import Settings
 from modelyard.app.spawn import COMMAND, child_environment
 from modelyard.app.supervisor import run_supervisor
@@ -20,7 +21,6 @@ from modelyard.core.codec import decode, encode
 from modelyard.core.ids import ReleaseId, check_name
 from modelyard.core.release import Service, Traffic
 from modelyard.errors import AlreadyExists, NotRunning, ServiceError
-from modelyard.flow.predict import spec_of
 from modelyard.serve import control
 from modelyard.serve.messages import ERROR_FILE, Limits, Status, SupervisorJob
 from modelyard.spec.serving import ServingSpec

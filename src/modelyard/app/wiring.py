@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import platform
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
@@ -64,7 +65,7 @@ def build_ports(store: Store, settings: Settings, progress: Progress) -> Ports:
         work=work,
         code_version=code_version(),
         change_ticket=settings.change_ticket,
-        environment={name: version(name) for name in LIBRARIES},
+        environment={"python": platform.python_version(), **{name: version(name) for name in LIBRARIES}},
     )
 
 

@@ -7,9 +7,10 @@ from typing import Annotated
 
 import typer
 
-from modelyard.cli.options import SYSTEM, Json, Overwrite, SpecFile, app
+from modelyard.cli.options import SYSTEM, Json, Overwrite, SpecFile
 from modelyard.cli.printing import Printer
 from modelyard.cli.tables import candidate_table, judgement_lines
+from modelyard.cli.verbs import app
 from modelyard.core.codec import encode_pretty
 from modelyard.flow.start import Wish
 from modelyard.spec.explain import explain as tell

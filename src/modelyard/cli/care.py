@@ -1,4 +1,4 @@
-"""Caring for the store: audit, gc."""
+"""The store: releases, audit, gc."""
 
 from __future__ import annotations
 
@@ -7,8 +7,26 @@ from typing import Annotated
 
 import typer
 
-from modelyard.cli.options import Json, app
+from modelyard.app.records import Records
+from modelyard.cli.options import Json, words
 from modelyard.cli.printing import Printer
+
+
+def releases(
+    name: Annotated[str | None, typer.Argument(help="Of this name only.")] = None,
+    json: Json = False,
+) -> None:
+    """Example: modelyard releases income"""
+    found = Records(command=words()).releases(name)
+    printer = Printer(as_json=json)
+    if not found:
+        printer.line("There is no release yet. Build one: modelyard run")
+    else:
+        printer.table(
+            ("release", "sealed", "MB", "body", "headline"),
+            [(str(r.id), r.sealed[:19], f"{r.size_bytes / 1e6:.2f}", r.body[:12], r.headline) for r in found],
+        )
+    printer.data(found)
 
 
 class AuditVerb(StrEnum):
@@ -24,7 +42,7 @@ def audit(
     json: Json = False,
 ) -> None:
     """Example: modelyard audit verify"""
-    verbs, printer = app(quiet=True), Printer(as_json=json)
+    verbs, printer = Records(command=words()), Printer(as_json=json)
     if verb is AuditVerb.VERIFY:
         faults = verbs.audit_verify()
         for fault in faults:
@@ -54,7 +72,7 @@ def gc(
     json: Json = False,
 ) -> None:
     """Example: modelyard gc --keep 3 --dry-run"""
-    done = app(quiet=True).collect(keep_newest=keep, dry_run=dry_run)
+    done = Records(command=words()).collect(keep_newest=keep, dry_run=dry_run)
     printer = Printer(as_json=json)
     verb = "Would free" if dry_run else "Freed"
     printer.line(f"{verb} {done.freed_bytes / 1e6:.1f} MB: {len(done.bodies)} bodies, {len(done.stages)} stages.")

@@ -1,4 +1,4 @@
-"""Looking at releases: releases, show, diff, report."""
+"""Looking at releases: show, diff, report."""
 
 from __future__ import annotations
 
@@ -7,30 +7,14 @@ from typing import Annotated
 
 import typer
 
-from modelyard.cli.options import Json, Ref, app
+from modelyard.app.telling import Telling
+from modelyard.cli.options import Json, Ref, words
 from modelyard.cli.printing import Printer
-
-
-def releases(
-    name: Annotated[str | None, typer.Argument(help="Of this name only.")] = None,
-    json: Json = False,
-) -> None:
-    """Example: modelyard releases income"""
-    found = app(quiet=True).releases(name)
-    printer = Printer(as_json=json)
-    if not found:
-        printer.line("There is no release yet. Build one: modelyard run")
-    else:
-        printer.table(
-            ("release", "sealed", "MB", "body", "headline"),
-            [(str(r.id), r.sealed[:19], f"{r.size_bytes / 1e6:.2f}", r.body[:12], r.headline) for r in found],
-        )
-    printer.data(found)
 
 
 def show(ref: Ref, json: Json = False) -> None:
     """Example: modelyard show income@1"""
-    verbs, printer = app(quiet=True), Printer(as_json=json)
+    verbs, printer = Telling(command=words()), Printer(as_json=json)
     release, evidence, _, _ = verbs.show(ref)
     printer.line(verbs.card(ref).rstrip())
     printer.data({"release": release, "evidence": [{"ref": seen, "record": record} for seen, record in evidence]})
@@ -42,7 +26,7 @@ def diff(
     json: Json = False,
 ) -> None:
     """Example: modelyard diff income@1 income@2"""
-    found = app(quiet=True).diff(first, second)
+    found = Telling(command=words()).diff(first, second)
     printer = Printer(as_json=json)
     printer.line(found.text.rstrip())
     printer.data(found)
@@ -54,7 +38,7 @@ def report(
     json: Json = False,
 ) -> None:
     """Example: modelyard report income@1 --out report.html"""
-    verbs, printer = app(quiet=True), Printer(as_json=json)
+    verbs, printer = Telling(command=words()), Printer(as_json=json)
     path = verbs.report(ref, out or Path(f"{ref.replace('@', '-')}.html"))
     printer.line(f"Wrote {path}.")
     printer.data({"report": str(path)})

@@ -1,4 +1,4 @@
-"""Using releases: predict, serve, services, stop."""
+"""Using releases: predict."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ import msgspec
 import typer
 
 from modelyard.app.model import Model
-from modelyard.cli.options import Json, Overwrite, Ref, app
+from modelyard.cli.options import Json, Overwrite, Ref
 from modelyard.cli.printing import Printer, TerminalProgress
+from modelyard.cli.verbs import app
 from modelyard.errors import Unreadable, UsageError, WrongFormat
 
 MOST_JSON_BYTES = 64_000_000
@@ -63,52 +64,3 @@ def _predict_json(printer: Printer, model: Model, source: Path) -> None:
         raise WrongFormat(f"`{source}` holds a {type(rows).__name__}; wanted one object or a list of objects.")
     for record in model.records(rows):
         printer.plain(msgspec.json.encode({**record, "served_by": str(model.id)}).decode())
-
-
-def serve(
-    ref: Ref,
-    host: Annotated[str | None, typer.Option(help="Address to listen on; the spec's by default.")] = None,
-    port: Annotated[
-        int | None, typer.Option(help="Port; the spec's by default, 0 for any free one.", min=0, max=65535)
-    ] = None,
-    detach: Annotated[bool, typer.Option("--detach", help="Return once it is ready; it goes on by itself.")] = False,
-    json: Json = False,
-) -> None:
-    """Example: modelyard serve income --detach"""
-    verbs, printer = app(quiet=True), Printer(as_json=json)
-    if not detach:
-        raise typer.Exit(verbs.services.serve(ref, host=host, port=port, said=TerminalProgress().say))
-    state = verbs.services.detach(ref, host=host, port=port)
-    run = state.run
-    printer.line(f"{run.service} serves {', '.join(state.routes.traffic.shares)} on http://{run.host}:{run.port}")
-    printer.line(f"End it: modelyard stop {run.service}")
-    printer.data(state)
-
-
-def services(json: Json = False) -> None:
-    """Example: modelyard services"""
-    verbs, printer = app(quiet=True), Printer(as_json=json)
-    found = verbs.services.all()
-    if not found:
-        printer.line("No service runs.")
-    else:
-        rows = [
-            (
-                one.run.service,
-                f"http://{one.run.host}:{one.run.port}",
-                "running" if one.alive else f"supervisor died; {one.orphans} processes still answer",
-                str(one.run.pid),
-                one.run.started[:19],
-            )
-            for one in found
-        ]
-        printer.table(("service", "address", "state", "process", "started"), rows)
-    printer.data(found)
-
-
-def stop(name: Annotated[str, typer.Argument(help="The service.")], json: Json = False) -> None:
-    """Example: modelyard stop income"""
-    told = app(quiet=True).services.stop(name)
-    printer = Printer(as_json=json)
-    printer.line(told)
-    printer.data({"service": name, "detail": told})

@@ -6,14 +6,16 @@ import subprocess
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from modelyard.core.arrays import Array, Columns
 from modelyard.core.encoding import Encoding, Head
 from modelyard.core.evidence import Evidence
 from modelyard.core.ids import ReleaseId
 from modelyard.core.release import EvidenceRef, Release, Service
 from modelyard.core.run import Run, RunState
+
+if TYPE_CHECKING:  # numpy takes a third of the time in which a command that only lists should answer
+    from modelyard.core.arrays import Array, Columns
 
 
 class Engine(Protocol):

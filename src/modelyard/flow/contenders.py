@@ -80,11 +80,17 @@ def contenders_of(making: Making, tried: Sequence[Tried]) -> dict[str, Packed]:
 
 
 def failed_rows(making: Making, tried: Sequence[Tried]) -> tuple[Scored, ...]:
-    """Return a row for each candidate without a trial that worked, with the reason of its first."""
+    """Return a row for each candidate without a trial that worked, with the reason."""
     rows = []
     for plan in making.loaded.spec.plans():
         own = [one.trial for one in tried if one.trial.candidate == plan.name]
-        if own and all(trial.value is None for trial in own):
+        if not own:
+            reason = "not tried: the budget was spent before its turn"
+            rows.append(
+                Scored(candidate=plan.name, algorithm=plan.algorithm, trials=0, failed=0, params={}, objective=None,
+                       reason=reason)
+            )  # fmt: skip
+        elif all(trial.value is None for trial in own):
             reason = f"{own[0].state.replace('_', ' ')}: {own[0].reason}"
             rows.append(
                 Scored(

@@ -11,7 +11,6 @@ import numpy as np
 from msgspec.structs import replace
 
 from modelyard import data
-from modelyard.bundle.format import SPEC_IN_EFFECT
 from modelyard.bundle.open import Answers, Bundle
 from modelyard.core.arrays import Array
 from modelyard.core.codec import encode
@@ -21,7 +20,7 @@ from modelyard.core.metrics import Task
 from modelyard.core.ports import Progress
 from modelyard.data import Batch
 from modelyard.flow.translate import reading_of
-from modelyard.spec.system import System, reopen
+from modelyard.spec.system import System
 
 ROWS = 32_768  # of one batch
 _FEATURES = (Role.FEATURE,)
@@ -55,11 +54,6 @@ def predict_file(
     return Predicted(
         release=release, rows=done, quarantined=count, out=str(out), quarantine=str(aside) if count else None
     )
-
-
-def spec_of(body: Path) -> System:
-    """Return the spec that a body was built from."""
-    return reopen((body / SPEC_IN_EFFECT).read_bytes())
 
 
 def _ahead(batches: Iterator[Batch]) -> Iterator[Batch]:

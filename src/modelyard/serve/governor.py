@@ -36,6 +36,7 @@ class Governor:
         copy = self._read_copy()
         if copy is not None:
             self.routes = copy
+            self._settle()
         self.read_row()
         if copy is not None and self.routes.traffic.epoch > copy.traffic.epoch:
             shares = self.routes.traffic.shares
@@ -63,6 +64,18 @@ class Governor:
             return f"Nothing is newer than epoch {epoch}."
         self._follow(row.traffic)
         return f"Epoch {row.traffic.epoch} governs."
+
+    def _settle(self) -> None:
+        """Take the bodies of the local copy from where the store has them now: it may have been moved or restored."""
+        bodies = dict(self.routes.bodies)
+        for release in bodies:
+            try:
+                sealed = self._releases.get(release)
+                bodies[release] = BodyRef(folder=str(self._releases.body(sealed.id)), digest=sealed.body)
+            except Exception:  # noqa: BLE001 - without the store the copy governs, and a worker verifies every byte
+                continue
+        if bodies != self.routes.bodies:
+            self._set(Routes(traffic=self.routes.traffic, bodies=bodies))
 
     def cool(self, traffic: Traffic) -> bool:
         """Let go of releases that left the shares long ago; say whether there was one."""
