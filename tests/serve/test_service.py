@@ -47,6 +47,16 @@ def test_health_and_metadata_answer(steady: Running) -> None:
     assert steady.ask("GET", "/v2/models/income/versions/1").json["versions"] == ["1"]
 
 
+def test_the_protocols_error_names_the_column_for_clients_that_show_nothing_else(steady: Running) -> None:
+    reply = steady.ask("POST", V2, v2({**ROW, "city": 3}))
+    assert reply.status == 422 and "column `city`" in reply.json["error"]
+
+
+def test_a_compressed_body_is_refused_in_words(steady: Running) -> None:
+    reply = steady.predict(ROW, Content_Encoding="gzip")
+    assert reply.status == 415 and "Content-Encoding" in reply.json["error"]
+
+
 @pytest.mark.parametrize("path", ["/v2/models/income/versions/2/infer", "/v2/models/outcome/infer"])
 def test_a_model_or_version_that_is_not_served_is_not_found(steady: Running, path: str) -> None:
     reply = steady.ask("POST", path, v2(ROW))

@@ -28,6 +28,7 @@ from modelyard.serve.rows import RowsDoor
 
 Handler = Callable[[Request], None]
 
+MOST_ERROR = 1000  # characters of a fault that callers are told in one line
 _FRONT = b"x-served-by: front\r\n"
 _ROWS, _V2 = RowsDoor(), v2.V2Door()
 
@@ -157,6 +158,11 @@ class Desk:
             key = request.headers.get(b"x-routing-key")
             release, _ = choose(self.routes.traffic, request.id if key is None else key.decode("latin-1"))
         lane = self.lanes[release]
+        coding = request.headers.get(b"content-encoding", b"identity")
+        if coding.lower() != b"identity":
+            message = "The body is compressed; send it as it is, without Content-Encoding."
+            self._refuse(request, Code.WRONG_CODING, message, release=release, door=door.name)
+            return
         try:
             deadline_s = self._deadline_s(request)
             asked = door.read(request.body, lane.body, self.limits)
@@ -171,7 +177,7 @@ class Desk:
             self._refuse(
                 request,
                 Code.BROKEN_CONTRACT,
-                "The rows break the contract of the release.",
+                str(fault)[:MOST_ERROR],
                 release=release,
                 door=door.name,
                 faults=fault.faults,

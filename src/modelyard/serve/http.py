@@ -42,6 +42,7 @@ class Code(IntEnum):
     WRONG_METHOD = 405
     TOO_SLOW = 408
     TOO_LARGE = 413
+    WRONG_CODING = 415
     BROKEN_CONTRACT = 422
     HEAD_TOO_LARGE = 431
     FAILED = 500
@@ -56,6 +57,7 @@ _REASONS = {
     Code.WRONG_METHOD: b"Method Not Allowed",
     Code.TOO_SLOW: b"Request Timeout",
     Code.TOO_LARGE: b"Content Too Large",
+    Code.WRONG_CODING: b"Unsupported Media Type",
     Code.BROKEN_CONTRACT: b"Unprocessable Content",
     Code.HEAD_TOO_LARGE: b"Request Header Fields Too Large",
     Code.FAILED: b"Internal Server Error",
