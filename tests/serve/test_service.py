@@ -181,3 +181,47 @@ def test_the_fallback_was_tried_when_the_service_started(steady: Running) -> Non
 def test_sockets_and_run_files_are_this_users_alone(steady: Running) -> None:
     for name in ("control.sock", "income@1.0", "run.json", "traffic.json"):
         assert (steady.folder / name).stat().st_mode & 0o077 == 0
+
+
+def raw(steady: Running, *parts: bytes) -> bytes:
+    """Send bytes as they are and return what comes back until the connection is quiet or closed."""
+    with socket.create_connection(("127.0.0.1", steady.port), timeout=10) as sock:
+        for part in parts:
+            sock.sendall(part)
+        return sock.recv(1 << 16)
+
+
+def test_a_header_without_an_end_is_refused_while_it_comes(steady: Running) -> None:
+    assert raw(steady, b"GET /v2 HTTP/1.1\r\nhost: a\r\nx: " + b"a" * 300_000).startswith(b"HTTP/1.1 431")
+
+
+def test_a_chunk_extension_without_an_end_is_refused_while_it_comes(steady: Running) -> None:
+    head = b"POST /predict HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n"
+    assert raw(steady, head, b"5;" + b"a" * 300_000).startswith(b"HTTP/1.1 4")
+
+
+def test_many_requests_sent_at_once_are_all_answered(steady: Running) -> None:
+    count = 3000
+    with socket.create_connection(("127.0.0.1", steady.port), timeout=20) as sock:
+        threading.Thread(
+            target=sock.sendall, args=(b"GET /v2/health/live HTTP/1.1\r\nhost: a\r\n\r\n" * count,)
+        ).start()
+        seen = b""
+        while seen.count(b"HTTP/1.1 200 OK") < count:
+            came = sock.recv(1 << 16)
+            assert came, seen[-500:]
+            seen += came
+
+
+def test_a_body_of_brackets_alone_holds_nobody_up(steady: Running) -> None:
+    body = b"[" * 8_000_000
+    assert steady.predict(ROW).status == 200
+    reply = httpx2.post(f"http://127.0.0.1:{steady.port}/predict", content=body, timeout=20)
+    assert reply.status_code == 400 and "nested deeper" in reply.json()["error"]
+    assert reply.elapsed.total_seconds() < 2.0
+
+
+def test_more_inputs_than_columns_are_refused_at_once(steady: Running) -> None:
+    inputs = [{"name": f"n{place}", "datatype": "INT64", "shape": [1], "data": [1]} for place in range(50_000)]
+    reply = steady.ask("POST", V2, {"inputs": inputs})
+    assert reply.status == 400 and "50000 inputs came" in reply.json["error"]

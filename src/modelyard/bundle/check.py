@@ -13,6 +13,7 @@ the target may be sent and reach no model.
 from __future__ import annotations
 
 import difflib
+import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -58,7 +59,8 @@ def check_values(contract: Contract, named: Mapping[str, Given], *, unknown_cate
     numpy, of one dimension, are taken too.
     """
     ready = _ready(contract)
-    faults = [_unknown(None, name, contract) for name in named if name not in ready.known][:MOST_FAULTS]
+    strange = itertools.islice((name for name in named if name not in ready.known), MOST_FAULTS)
+    faults = [_unknown(None, name, contract) for name in strange]
     flat = [name for name, values in named.items() if isinstance(values, str | bytes) or np.ndim(values) != 1]
     faults.extend(f"column `{name[:100]}`: wanted one flat list of values" for name in flat if name in ready.known)
     if not faults and len({len(values) for values in named.values()}) > 1:

@@ -58,6 +58,7 @@ class Door(Protocol):
         ...
 
 
+MOST_LOOKED_AT = 16_384  # bytes of a body that could not be read; this runs on the event loop
 _STRING = re.compile(rb'"(?:[^"\\]|\\.)*"')
 _BRACKET = re.compile(rb"[\[\]{}]")
 _FAULT = re.compile(r"^(?:row (\d+))?(?:, )?(?:column `(.*?)`)?(?:: )?(.*)$", re.DOTALL)
@@ -78,8 +79,8 @@ def depth(data: bytes) -> int:
 
 
 def why_malformed(data: bytes, fault: Exception, limits: Limits) -> str:
-    """Say in the caller's words why a body could not be read."""
-    if isinstance(fault, RecursionError) or depth(data) > limits.most_depth:
+    """Say in the caller's words why a body could not be read; of a long body only the beginning is looked at."""
+    if isinstance(fault, RecursionError) or depth(data[:MOST_LOOKED_AT]) > limits.most_depth:
         return f"The JSON is nested deeper than {limits.most_depth}."
     return f"The body cannot be read: {str(fault)[:300]}."
 

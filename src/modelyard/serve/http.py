@@ -23,6 +23,7 @@ JSON = b"application/json"
 TEXT = b"text/plain; version=0.0.4; charset=utf-8"
 
 MOST_HEAD_BYTES = 32 * 1024
+BODIES_AT_ONCE = 8  # of the largest size, that may be coming in at once over all connections
 MOST_PIPELINED = 32
 REQUEST_TIMEOUT_S = 30.0  # for a request to come in whole, once it began
 IDLE_TIMEOUT_S = 75.0  # for a connection without a request
@@ -128,6 +129,8 @@ class Connection(asyncio.Protocol):
         self._current: Request | None = None
         self._closing = False
         self._refusal: Code | None = None
+        self._held = 0  # bytes of a body that is still coming in
+        self._completed = False  # a request, by the bytes that came last
         self._reset()
 
     def _reset(self) -> None:
@@ -136,6 +139,10 @@ class Connection(asyncio.Protocol):
         self._body: list[bytes] = []
         self._head_bytes = 0
         self._body_bytes = 0
+        self._framing_bytes = 0
+        self._passed = 0  # bytes that the parser told of since the last look
+        self.listener.held_bytes -= self._held
+        self._held = 0
 
     # what the event loop calls
 
@@ -150,6 +157,7 @@ class Connection(asyncio.Protocol):
         self.listener.connections.discard(self)
         self._closing = True
         self._waiting.clear()
+        self._reset()
         request, self._current = self._current, None
         self._transport = None
         if request is not None:
@@ -162,9 +170,11 @@ class Connection(asyncio.Protocol):
         if self._closing:
             return
         self.touched = self.listener.loop.time()
+        self._completed = False
         try:
             self._parser.feed_data(data)
-        except (httptools.HttpParserUpgrade, httptools.HttpParserError):
+            self._count_framing(len(data))
+        except (httptools.HttpParserUpgrade, httptools.HttpParserError, _Refused):
             self._refuse(self._refusal or Code.MALFORMED)
 
     def pause_writing(self) -> None:
@@ -197,13 +207,22 @@ class Connection(asyncio.Protocol):
             self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def on_body(self, body: bytes) -> None:
+        self._passed += len(body)
         self._body_bytes += len(body)
         if self._body_bytes > self.listener.most_body_bytes:
             self._stop(Code.TOO_LARGE)
+        self._held += len(body)
+        self.listener.held_bytes += len(body)
+        if self.listener.held_bytes > BODIES_AT_ONCE * self.listener.most_body_bytes:
+            self._stop(Code.NOT_NOW)
         self._body.append(body)
 
     def on_message_complete(self) -> None:
         self.began = None
+        self._passed = self._framing_bytes = 0
+        self._completed = True
+        self.listener.held_bytes -= self._held
+        self._held = 0
         body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
         given = self._headers.get(b"x-request-id")
         request = Request(
@@ -245,6 +264,15 @@ class Connection(asyncio.Protocol):
         """Drop the connection at once."""
         if self._transport is not None:
             self._transport.abort()
+
+    def _count_framing(self, came: int) -> None:
+        """Bound what comes in without becoming body: a head line or a chunk's extension that never ends."""
+        if self.began is None or self._completed:  # what came was a request, whole
+            return
+        self._framing_bytes += came - self._passed
+        self._passed = 0
+        if self._framing_bytes > 2 * MOST_HEAD_BYTES + self._body_bytes:
+            self._stop(Code.HEAD_TOO_LARGE)
 
     def _count_head(self, size: int) -> None:
         self._head_bytes += size
@@ -313,6 +341,7 @@ class Listener:
         self.loop, self.handle, self.most_body_bytes, self.on_refusal = loop, handle, most_body_bytes, on_refusal
         self.connections: set[Connection] = set()
         self.draining = False
+        self.held_bytes = 0  # of bodies that are still coming in, over all connections
         self._prefix, self._count = prefix, 0
         self._server: asyncio.Server | None = None
         self._sock: socket.socket | None = None

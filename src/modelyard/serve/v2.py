@@ -117,6 +117,9 @@ class V2Door:
             raise Malformed(why_malformed(data, fault, limits)) from fault
         if not request.inputs:
             raise Malformed("`inputs` is empty, wanted the model's columns.")
+        most = len(body.contract.columns)
+        if len(request.inputs) > most:
+            raise Malformed(f"{len(request.inputs)} inputs came; the model knows {most} columns.")
         named: dict[str, Sequence[Any]] = {}
         for tensor in request.inputs:
             if tensor.name in named:
