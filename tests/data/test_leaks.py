@@ -96,3 +96,13 @@ def test_finds_a_smallest_set_of_columns_and_then_another() -> None:
 def test_few_rows_and_many_columns_are_no_evidence_of_a_sum() -> None:
     dice = np.random.default_rng(0)
     assert list(exact_sums(dice.normal(size=(20, 19)), dice.normal(size=20))) == []
+
+
+def test_numbers_written_with_signs_are_no_id_and_are_told_of(tmp_path: Path) -> None:
+    dice = np.random.default_rng(0)
+    money = [f"${value:,.2f}" for value in dice.uniform(100, 1e6, 400)]
+    table = pl.DataFrame({"asking": money, "x": dice.normal(size=400), "y": dice.integers(0, 2, 400)})
+    table.write_csv(tmp_path / "a.csv")
+    prepared, _ = run(tmp_path / "a.csv", target="y")
+    assert not [leak for leak in prepared.leaks if leak.column == "asking"]
+    assert any("`asking` looks like numbers written with signs" in note for note in prepared.notes)

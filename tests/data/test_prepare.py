@@ -198,9 +198,9 @@ def test_the_goal_and_the_classes_give_the_task(tmp_path: Path) -> None:
     table.with_columns(pl.col("height").alias("target")).drop("height").write_csv(tmp_path / "value.csv")
     assert run(tmp_path / "many.csv")[0].contract.task is Task.MULTICLASS
     assert run(tmp_path / "value.csv", goal=Goal.REGRESSION)[0].contract.task is Task.REGRESSION
-    with pytest.raises(DataError, match="If it is a quantity set `goal: regression`"):
+    with pytest.raises(DataError, match=r"If it is a quantity, write plain numbers and set `task\.type` to regression"):
         run(tmp_path / "value.csv")
-    with pytest.raises(WrongFormat, match="a regression wants numbers"):
+    with pytest.raises(WrongFormat, match="a regression wants plain numbers"):
         run(tmp_path / "many.csv", goal=Goal.REGRESSION)
 
 

@@ -63,7 +63,7 @@ def test_what_is_served_and_its_way_back_stay(nine: Store, clock: SetClock) -> N
     nine.services.put(make_service("income", 2, {"income@6": 0.9, "income@8": 0.1}), expect_epoch=1)
     report = nine.gc.collect(keep_newest=0, now=clock.now())
     assert kept(nine) == {3, 5, 6, 7, 8}
-    assert report.kept["income@6"] == "service `income` answers from it"
+    assert report.kept["income@6"] == "service `income` answers from it when it runs"
     assert report.kept["income@5"] == "the way back of `income@6`"
     assert report.kept["income@3"] == "service `income` answered from it before"
 

@@ -41,7 +41,8 @@ def init(
     verbs = app(quiet=json)
     path = verbs.init(wish, out, overwrite=overwrite)
     verbs.progress.say("")
-    printer.line(f"Wrote {path}. Next: modelyard plan, then modelyard run.")
+    named = "" if path == SYSTEM else f" {path}"
+    printer.line(f"Wrote {path}. Next: modelyard plan{named}, then modelyard run{named}.")
     printer.data({"spec": str(path)})
 
 

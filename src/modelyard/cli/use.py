@@ -35,7 +35,8 @@ def predict(
             raise UsageError(f"Answers to `{source}` go to standard output. Leave --out away, or use JSON lines.")
         _predict_json(printer, verbs.open(ref), source)
         return
-    path = out or source.with_name(f"{source.name.partition('.')[0]}.predictions.csv")
+    named = source if source.name else source.absolute()  # `.` has no name of its own
+    path = out or named.with_name(f"{named.name.partition('.')[0]}.predictions.csv")
     done = verbs.predict(ref, source, path, overwrite=overwrite)
     if isinstance(verbs.progress, TerminalProgress):
         verbs.progress.clear()
@@ -45,6 +46,8 @@ def predict(
             f"{done.quarantined} rows break the contract and have no answer; the reasons are in {done.quarantine}."
         )
     printer.data(done)
+    if not done.rows:
+        raise typer.Exit(2)  # a program must not take a file without an answer for a success
 
 
 def _predict_json(printer: Printer, model: Model, source: Path) -> None:

@@ -148,7 +148,8 @@ def _check_target(target: Shape, plan: DataPlan, tidy: _Tidy) -> None:
         example = tidy.column(target.name).drop_nulls().head(3).to_list()
         raise WrongFormat(
             f"The target `{target.name}` is a {target.kind}, seen: {', '.join(f'`{one}`' for one in example)}; a "
-            "regression wants numbers. Set `goal: classification`, or mend the column."
+            "regression wants plain numbers. Take away signs such as `$` and `,` between thousands, or set `task.type` "
+            "to classification."
         )
 
 

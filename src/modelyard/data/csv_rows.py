@@ -132,7 +132,7 @@ def _header(
 def _names(fields: list[str], source: Source, reading: Reading) -> tuple[list[str], tuple[str, ...]]:
     """Check the header: no name twice, empty ones numbered."""
     if len(fields) > reading.most_columns:
-        raise TooLarge(f"`{source.name}` has {len(fields)} columns; `data.most_columns` allows {reading.most_columns}.")
+        raise TooLarge(f"`{source.name}` has {len(fields)} columns; at most {reading.most_columns} are read.")
     if any("\0" in field for field in fields):
         raise WrongFormat(f"`{source.name}`: the header holds a NUL byte. Is it a text file, and in which encoding?")
     names = [field.strip() or f"column_{place}" for place, field in enumerate(fields, start=1)]

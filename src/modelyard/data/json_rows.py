@@ -69,7 +69,7 @@ def _batch(
         if not one.keys() <= names.keys():
             names.update(dict.fromkeys(one))
     if len(names) > reading.most_columns:
-        raise TooLarge(f"`{source.name}` has over {reading.most_columns} keys; `data.most_columns` allows no more.")
+        raise TooLarge(f"`{source.name}` has over {reading.most_columns} keys; no more are read.")
     columns = [_series(name, [one.get(name) for one in objects]) for name in names]
     mixed = frozenset(series.name for series, differ in columns if differ)
     frame = pl.DataFrame([series for series, _ in columns])

@@ -15,6 +15,9 @@ from modelyard.data.linear import exact_sums
 
 _SAMPLE = 100_000
 _LEAST_ROWS = 100
+_WRITTEN = (
+    r"^\s*[-+(]?\s*\p{Sc}?\s*[0-9][0-9.,' ]*\s*(\p{Sc}|%)?\s*\)?\s*$"  # digits with signs of money, share or thousands
+)
 _BINS = 64
 _FEW = 50
 TELLING = {Task.BINARY: 0.99, Task.MULTICLASS: 0.95, Task.REGRESSION: 0.98}
@@ -78,7 +81,7 @@ def _id_like(train: pl.DataFrame, column: Column) -> Leak | None:
     present = train[column.name].drop_nulls()
     share = column.distinct / max(len(present), 1)
     least = {Kind.INTEGER: 1.0, Kind.CATEGORY: 0.95}.get(column.kind)
-    if least is None or len(present) < _LEAST_ROWS or share < least:
+    if least is None or len(present) < _LEAST_ROWS or share < least or written_number(present) is not None:
         return None
     ordered = column.kind is Kind.INTEGER and present.is_sorted()
     how = "and they rise with the rows, as a running number does" if ordered else "so it can only name the row"
@@ -89,6 +92,15 @@ def _id_like(train: pl.DataFrame, column: Column) -> Leak | None:
         reason=f"`{column.name}` has {column.distinct} different values in {len(present)} rows, {how}. "
         "Give it `role: id` or `role: ignore`.",
     )
+
+
+def written_number(values: pl.Series) -> str | None:
+    """Return an example where nearly all strings are numbers written with signs, such as `$1,200.50` or `12 %`."""
+    if values.dtype != pl.String or not len(values):
+        return None
+    sample = values.head(_LEAST_ROWS * 10)
+    met = sample.str.contains(_WRITTEN)
+    return str(sample.filter(met)[0]) if int(met.sum()) >= 0.9 * len(sample) else None
 
 
 def _sums(train: pl.DataFrame, contract: Contract) -> list[Leak]:

@@ -42,7 +42,8 @@ def check_classes(labels: pl.Series, target: str) -> None:
     if len(classes) > _MOST_CLASSES or (len(classes) > 100 and len(classes) > 0.2 * len(labels)):
         raise DataError(
             f"The target `{target}` has {len(classes)} classes in {len(labels)} rows, such as "
-            f"`{classes[0]}` and `{classes[1]}`. If it is a quantity set `goal: regression`."
+            f"`{classes[0]}` and `{classes[1]}`. If it is a quantity, write plain numbers and set `task.type` "
+            "to regression."
         )
 
 

@@ -102,7 +102,7 @@ def _read(source: Source, reading: Reading, aside: Quarantine, progress: Progres
         malformed += len(raw.faults)
         rows += raw.seen
         if rows > reading.most_rows:
-            raise TooLarge(f"`{source.name}`: more than {reading.most_rows} rows; `data.most_rows` allows no more.")
+            raise TooLarge(f"`{source.name}`: more than {reading.most_rows} rows; no more are read.")
         progress.advance(float(done + raw.position), f"{rows} rows")
     return _Part(frames=frames, numbers=numbers, notes=notes, mixed=mixed, malformed=malformed)
 

@@ -14,7 +14,7 @@ from modelyard.core.contract import Contract, Kind, Part, Prepared, Role
 from modelyard.core.data_plan import DataPlan, Goal, SplitMethod
 from modelyard.core.ports import Progress
 from modelyard.data.check import Checked, Shape, check, fault
-from modelyard.data.leaks import find_leaks
+from modelyard.data.leaks import find_leaks, written_number
 from modelyard.data.learn import check_classes, learn, profile
 from modelyard.data.load import Raw, check_schema, load
 from modelyard.data.quarantine import Quarantine
@@ -173,9 +173,15 @@ def _unseen(table: _Table, places: Ints, target: str, aside: Quarantine) -> list
 
 
 def _surprises(parts: Mapping[Part, pl.DataFrame], contract: Contract) -> list[str]:
-    """Note features that miss values outside training though none was missing in it."""
+    """Note features that miss values outside training alone, and those that hide numbers behind signs."""
     notes = []
     for column in contract.features:
+        example = written_number(parts[Part.TRAIN][column.name].drop_nulls()) if column.kind.is_string else None
+        if example is not None:
+            notes.append(
+                f"`{column.name}` looks like numbers written with signs, such as `{example}`, and is read as text: "
+                "write plain numbers, and it can be used as such."
+            )
         missing = sum(frame[column.name].null_count() for frame in parts.values())
         if missing and not column.nullable:
             notes.append(f"`{column.name}` is never missing in the training rows but in {missing} other rows.")

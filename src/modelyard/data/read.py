@@ -37,7 +37,7 @@ def parquet_schema(source: Source) -> pl.Schema:
 def _parquet_rows(source: Source, reading: Reading, names: Sequence[str] | None, rows: int | None) -> Iterator[RawRows]:
     schema = parquet_schema(source)
     if len(schema) > reading.most_columns:
-        raise TooLarge(f"`{source.name}` has {len(schema)} columns; `data.most_columns` allows {reading.most_columns}.")
+        raise TooLarge(f"`{source.name}` has {len(schema)} columns; at most {reading.most_columns} are read.")
     wanted = [name for name in schema if names is None or name in set(names)]
     table = pl.scan_parquet(source.path, glob=False).select(wanted)
     yield RawRows(table.clear().collect(), np.empty(0, np.int64), (), 0)

@@ -116,7 +116,7 @@ def _check(parts: Ints, shares: Array, plan: Split, key: Array | None) -> None:
     distinct = f" with {len(np.unique(key.astype(str)))} distinct values to go by" if key is not None else ""
     raise CannotSplit(
         f"The split by `{plan.method}` leaves no row for {', '.join(empty)}: {len(parts)} rows{distinct}, shares "
-        f"{_words(dict(zip(_NAMES, shares.tolist(), strict=True)))}. Bring more rows, or set a share to 0 or higher."
+        f"{_words(dict(zip(_NAMES, shares.tolist(), strict=True)))}. Bring more rows, or change `data.split`."
     )
 
 

@@ -60,7 +60,7 @@ def stream(
         for raw in raw_rows(source, reading, names=[column.name for column in wanted], rows=rows):
             seen += raw.seen
             if seen > reading.most_rows:
-                raise TooLarge(f"`{source.name}`: more than {reading.most_rows} rows; `data.most_rows` allows no more.")
+                raise TooLarge(f"`{source.name}`: more than {reading.most_rows} rows; no more are read.")
             if not checked and (raw.frame.height or source.format is not Format.JSONL):
                 _check_features(raw, wanted, source)
                 checked = True

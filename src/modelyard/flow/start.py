@@ -15,7 +15,7 @@ from modelyard.core.arrays import Array
 from modelyard.core.contract import Kind, Prepared, Role
 from modelyard.core.data_plan import DataPlan, Declared, Goal
 from modelyard.core.ports import Progress, Tables
-from modelyard.errors import MissingColumn
+from modelyard.errors import MissingColumn, UsageError
 from modelyard.spec.init import SuggestedColumn, Suggestions, starter
 from modelyard.spec.requirements import RequirementSpec
 from modelyard.spec.task import ModelType
@@ -40,6 +40,8 @@ class Wish:
 def first_spec(wish: Wish, folder: Path, *, tables: Tables, progress: Progress) -> str:
     """Return the text of a spec that stands in `folder`, with every default visible and what the data suggests."""
     task = wish.task or _task(wish, tables)
+    if task is ModelType.GENERATION:
+        raise UsageError("`--task generation` is not built yet in this version; wanted classification or regression.")
     declared = {**dict.fromkeys(wish.audit, Declared(role=Role.AUDIT)),
                 **dict.fromkeys(wish.ignore, Declared(role=Role.IGNORE))}  # fmt: skip
     plan = DataPlan(
@@ -49,6 +51,8 @@ def first_spec(wish: Wish, folder: Path, *, tables: Tables, progress: Progress) 
     with tempfile.TemporaryDirectory(prefix="modelyard-") as place:
         prepared = data.prepare(plan, Path(place), progress=progress)
         truth = tables.read(Path(place) / "train.parquet", [wish.target])[wish.target]
+    for note in prepared.notes:
+        progress.say(note)
     positive = wish.positive
     if positive is None and len(prepared.contract.classes) == 2:
         positive = prepared.contract.classes[1]

@@ -159,7 +159,7 @@ def _named(
     for row in connection.execute(sa.select(schema.services)):
         for text in decode(row.record.encode(), Service).traffic.shares:
             id = _id(text)
-            live[id] = f"service `{row.name}` answers from it"
+            live[id] = f"service `{row.name}` answers from it when it runs"
             before = [number for name, number in with_body if name == id.name and number < id.number]
             if before:
                 back[ReleaseId(name=id.name, number=max(before))] = f"the way back of `{id}`"
