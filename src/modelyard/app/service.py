@@ -24,6 +24,7 @@ from modelyard.errors import AlreadyExists, NotRunning, ServiceError
 from modelyard.serve import control
 from modelyard.serve.messages import ERROR_FILE, Limits, Status, SupervisorJob
 from modelyard.spec.serving import ServingSpec
+from modelyard.spec.system import System
 from modelyard.store.open import Store
 
 READY_TIMEOUT_S = 60.0
@@ -110,7 +111,7 @@ class ServiceVerbs:
 
     def _drain_s(self, store: Store, name: str) -> float:
         service = store.services.get(name)
-        return 0.0 if service is None else _serving(store, next(iter(service.traffic.shares))).drain_s
+        return 0.0 if service is None else _spec(store, next(iter(service.traffic.shares))).serving.drain_s
 
     def _claim(self, ref: str, host: str | None, port: int | None) -> SupervisorJob:
         """Write the service's row, and return what its supervisor is to do."""
@@ -119,17 +120,18 @@ class ServiceVerbs:
             name = release.id.name
             if any(one.alive and one.run.service == name for one in self.all()):
                 raise AlreadyExists(f"Service `{name}` runs already. Stop it first: modelyard stop {name}")
-            serving = _serving(store, str(release.id))
+            spec = _spec(store, str(release.id))
+            serving = spec.serving
             host, port = host or serving.host, serving.port if port is None else port
             with store.audit.change("serve", resources=(name, str(release.id)), rollback_available=True):
-                self._put(store, release.id, host, port)
+                self._put(store, release.id, host, port, environment=spec.environment.value)
         folder = self.folder(name)
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         return SupervisorJob(
             service=name, run_folder=str(folder), host=host, port=port, alias=serving.endpoint, limits=_limits(serving)
         )
 
-    def _put(self, store: Store, id: ReleaseId, host: str, port: int) -> None:
+    def _put(self, store: Store, id: ReleaseId, host: str, port: int, *, environment: str) -> None:
         before = store.services.get(id.name)
         epoch = 0 if before is None else before.traffic.epoch
         service = Service(
@@ -137,7 +139,7 @@ class ServiceVerbs:
             traffic=Traffic(epoch=epoch + 1, shares={str(id): 1.0}),
             host=host,
             port=port,
-            environment="sandbox",
+            environment=environment,
             state="running",
             supervisor_pid=None,
             started=stamp(self.clock.now()),
@@ -169,8 +171,8 @@ class ServiceVerbs:
         raise ServiceError(f"Service `{job.service}` was not ready within {READY_TIMEOUT_S:g} s; see {folder}.")
 
 
-def _serving(store: Store, ref: str) -> ServingSpec:
-    return spec_of(store.releases.body(store.releases.get(ref).id)).serving
+def _spec(store: Store, ref: str) -> System:
+    return spec_of(store.releases.body(store.releases.get(ref).id))
 
 
 def _limits(serving: ServingSpec) -> Limits:
@@ -180,6 +182,7 @@ def _limits(serving: ServingSpec) -> Limits:
         most_body_bytes=int(serving.max_body_mb * 1e6),
         queue_rows=serving.queue_rows,
         batch_rows=serving.max_batch_rows,
+        progress_timeout_s=max(Limits().progress_timeout_s, 2 * serving.deadline_ms / 1000),
         grace_s=max(serving.drain_s, 0.1),
     )
 
