@@ -7,6 +7,9 @@ STAMP := $(VENV)/.installed
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 WORKERS ?= 2
 
+# LightGBM asks for the system's OpenMP library. Where there is none, the installation links scikit-learn's copy here.
+export LD_LIBRARY_PATH := $(CURDIR)/$(VENV)/openmp:$(LD_LIBRARY_PATH)
+
 .PHONY: demo test check tests docs test-extras soak bench clean
 
 demo: $(STAMP)  ## install, then walk the main job on the data that ships here
@@ -42,4 +45,6 @@ clean:
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) -e '.[dev]'
+	$(BIN)/python -c "import ctypes; ctypes.CDLL('libgomp.so.1')" 2>/dev/null || \
+		(mkdir -p $(VENV)/openmp && ln -sf "$$(ls $(CURDIR)/$(VENV)/lib/python3*/site-packages/scikit_learn.libs/libgomp*.so* | head -1)" $(VENV)/openmp/libgomp.so.1)
 	touch $@

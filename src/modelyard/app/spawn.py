@@ -7,6 +7,8 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 
+from modelyard.app.openmp import library_folder
+
 # One thread each where a library would take all cores by itself: what runs is bounded by its job.
 COMMAND = (sys.executable, "-m", "modelyard.app")
 ENDS_BY_ITSELF = "fitter"  # when its standard input ends; it forks, and must have no threads
@@ -35,4 +37,9 @@ def command_with_us() -> tuple[str, ...]:
 
 def child_environment() -> Mapping[str, str]:
     """Return the environment that a child starts with."""
-    return {**os.environ, **QUIET}  # noqa: TID251 - handed on whole, nothing is read
+    environment = {**os.environ, **QUIET}  # noqa: TID251 - handed on whole, nothing is read but the library path
+    folder = library_folder()
+    if folder is not None:
+        paths = [str(folder), *filter(None, [environment.get("LD_LIBRARY_PATH")])]
+        environment["LD_LIBRARY_PATH"] = os.pathsep.join(paths)
+    return environment
