@@ -158,13 +158,14 @@ def test_a_budget_in_seconds_is_never_passed_by_more_than_a_tenth_however_often_
     text = SHOP.replace("budget: {trials: 4,", f"budget: {{seconds: {seconds},")
     place = place_in(tmp_path, text, shop_rows(800))
     chance = random.Random(5)
-    for _ in range(8):
-        if not killed_after(place, chance.uniform(1.0, 5.0), everything=True):
-            break
+    kills = 0
+    while kills < 8 and killed_after(place, chance.uniform(1.0, 5.0), everything=True):
+        kills += 1
+    assert kills > 0
     assert place.call("run").code == 0
     build = place.app.show("shop")[1][0][1].payload
     assert isinstance(build, BuildEvidence)
     (ledger,) = (place.home / "work").glob("*/spent.json")
     lost = sum(one["seconds"] for one in json.loads(ledger.read_text())["lost"])
-    assert lost > 0.0
+    # What is lost within one tick of the ledger is not seen; these trials can be shorter than a tick.
     assert lost + sum(trial.spent_s for trial in build.trials) <= 1.1 * seconds
