@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from modelyard.train.ledger import Ledger
+from modelyard.train.ledger import UNSEEN_S, Ledger
 from tests.train.making import SteppingClock
 
 
@@ -18,10 +18,12 @@ def test_an_attempt_cut_off_is_lost_time_at_the_next_start(tmp_path: Path) -> No
     first.begin(3)
     time.now_s = 7.0
     first.tick()
-    time.now_s = 8.0  # killed here: what passed since the last tick is not known
+    time.now_s = (
+        8.0  # killed here: what passed since the last tick is not known, so the most it is meant to be is charged
+    )
     second = Ledger(tmp_path / "spent.json", time)
-    assert second.lost_before(3) == 7.0 and second.lost_before(9) == 7.0
-    assert Ledger(tmp_path / "spent.json", time).lost_before(3) == 7.0
+    assert second.lost_before(3) == 7.0 + UNSEEN_S and second.lost_before(9) == 7.0 + UNSEEN_S
+    assert Ledger(tmp_path / "spent.json", time).lost_before(3) == 7.0 + UNSEEN_S
 
 
 def test_what_is_lost_later_changes_no_earlier_decision(tmp_path: Path) -> None:
@@ -40,7 +42,9 @@ def test_losses_of_many_kills_add_up(tmp_path: Path) -> None:
         ledger.begin(number)
         time.now_s += 2.0
         ledger.tick()
-    assert [Ledger(tmp_path / "spent.json", time).lost_before(number) for number in (0, 2, 4)] == [2.0, 6.0, 10.0]
+    one = 2.0 + UNSEEN_S
+    lost = [Ledger(tmp_path / "spent.json", time).lost_before(number) for number in (0, 2, 4)]
+    assert lost == [one, 3 * one, 5 * one]
 
 
 def test_an_attempt_that_ended_is_not_lost(tmp_path: Path) -> None:
@@ -60,7 +64,7 @@ def test_an_attempt_that_closed_and_was_never_kept_is_lost(tmp_path: Path) -> No
     time.now_s = 2.0
     ledger.tick()
     ledger.close()
-    assert Ledger(tmp_path / "spent.json", time).lost_before(0) == 2.0
+    assert Ledger(tmp_path / "spent.json", time).lost_before(0) == 2.0 + UNSEEN_S
 
 
 def test_no_second_falls_between_two_attempts(tmp_path: Path) -> None:

@@ -10,6 +10,8 @@ import msgspec
 
 from modelyard.core.codec import decode, encode, write_atomic
 
+UNSEEN_S = 0.25  # passes at most between two ticks, and may have passed unseen before a kill
+
 
 class _Lost(msgspec.Struct, frozen=True, kw_only=True):
     number: int  # of the trial that was under way
@@ -31,7 +33,10 @@ class Ledger:
     def __init__(self, path: Path, monotonic: Callable[[], float]) -> None:
         self._path, self._monotonic = path, monotonic
         seen = decode(path.read_bytes(), _Spent) if path.exists() else _Spent()
-        self._lost = (*seen.lost, seen.open) if seen.open is not None else seen.lost
+        cut = seen.open
+        self._lost = (
+            seen.lost if cut is None else (*seen.lost, _Lost(number=cut.number, seconds=cut.seconds + UNSEEN_S))
+        )
         self._number = 0
         self._begun = self._closed = monotonic()
         self._lock = threading.Lock()  # the fits of a turn tick from a thread each

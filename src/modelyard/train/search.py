@@ -148,6 +148,7 @@ def _turn(
     missing = [draft for draft in drafts if draft.found is None]
     kept = {draft.number: draft.found for draft in drafts if draft.found is not None}
     if missing:
+        ledger.tick()  # from here a kill is seen, however short the fits
         probe = {trial.candidate for trial in before}.isdisjoint(names)
         timeout = _timeout_s(task.budget, before, ledger, probe=probe)
         with (
