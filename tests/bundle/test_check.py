@@ -19,12 +19,13 @@ from modelyard.core.metrics import Task
 from modelyard.errors import ContractBroken
 
 CATEGORIES = ("red", "green", "blue")
+SINGLE = [kind for kind in Kind if kind is not Kind.TENSOR]  # a value a row; tensors have tests of their own
 
 
 def contract(*kinds: Kind, nullable: bool = True) -> Contract:
     columns = [
         Column(name=kind.value, kind=kind, role=Role.FEATURE, nullable=nullable, categories=CATEGORIES)
-        for kind in kinds or tuple(Kind)
+        for kind in kinds or SINGLE
     ]
     others = [
         Column(name="key", kind=Kind.CATEGORY, role=Role.ID, nullable=False),
@@ -96,7 +97,7 @@ def plain(value: Any) -> Any:
 
 
 @settings(max_examples=400)
-@given(kind=st.sampled_from(list(Kind)), values=st.lists(VALUES, min_size=1, max_size=3), nullable=st.booleans())
+@given(kind=st.sampled_from(SINGLE), values=st.lists(VALUES, min_size=1, max_size=3), nullable=st.booleans())
 def test_every_value_is_read_as_the_treatment_says(kind: Kind, values: list[Any], nullable: bool) -> None:
     wanted = [oracle(kind, plain(value)) for value in values]
     broken = [place for place, one in enumerate(wanted) if one is BROKEN or (one is None and not nullable)]
@@ -159,7 +160,7 @@ def test_what_is_no_flat_list_is_refused(values: Any) -> None:
 
 def test_no_rows_are_no_rows() -> None:
     for columns in (check_rows(contract(), []), check_values(contract(), {"number": []}), check_values(contract(), {})):
-        assert len(columns) == 0 and list(columns) == [kind.value for kind in Kind]
+        assert len(columns) == 0 and list(columns) == [kind.value for kind in SINGLE]
 
 
 @pytest.mark.parametrize("dtype", [np.float64, np.float32, np.float16, np.int64, np.int32, np.uint8])

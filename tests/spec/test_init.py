@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from modelyard.core.contract import Kind, Role
 from modelyard.core.ids import NAME
 from modelyard.spec import SuggestedColumn, Suggestions, load, starter
+from modelyard.spec.fallback import ConstantFallback, RefuseFallback
 from modelyard.spec.requirements import RequirementSpec
-from modelyard.spec.serving import ConstantFallback, RefuseFallback
 from modelyard.spec.task import ModelType
 from tests.spec.making import LEAST, loaded, machine, write
 

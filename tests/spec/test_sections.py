@@ -230,7 +230,7 @@ def test_the_queue_holds_a_batch_at_least(tmp_path: Path) -> None:
         ("[{kind: refuse}, {kind: refuse}]", "refuse after refuse"),
         ("[{kind: refuse, label: a}]", "fallback[0].label: saw an unknown field, wanted one of kind"),
         ("[{kind: constnt}]", "(nearest: constant)"),
-        ("[{}]", "a mapping with `kind`: constant or refuse"),
+        ("[{}]", "a mapping with `kind`: previous, variant, rule, constant or refuse"),
         (
             "[{kind: constant, label: a, probabilities: {a: 1.5}}]",
             "probabilities.a: saw 1.5, wanted a number from 0 to 1",

@@ -6,7 +6,8 @@ and times are ISO 8601 text or written as the training files write them, UTC whe
 a date has no time of day but midnight. A string that means "missing" in the training files means it here.
 Missing (null, or the column left out) is allowed where the training part had missing values. A column
 that the contract does not know is refused. A number outside the range seen is accepted. A category never
-seen is accepted and treated like a rare one, unless the release says `refuse`. Ids, audit columns and
+seen is accepted and treated like a rare one, unless the release says `refuse`. A tensor is a nested list,
+or an array, of the contract's shape and datatype, and is never missing as a whole. Ids, audit columns and
 the target may be sent and reach no model.
 """
 
@@ -15,12 +16,13 @@ from __future__ import annotations
 import difflib
 import itertools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from modelyard.bundle.tensor import DTYPES, read_tensor
 from modelyard.bundle.values import LARGEST_INTEGER, LONGEST_STRING, reader_of, seen
 from modelyard.core.arrays import Array, Columns
 from modelyard.core.contract import Column, Contract, Kind, Role
@@ -30,7 +32,7 @@ from modelyard.errors import ContractBroken
 MOST_FAULTS = 100
 LONGEST_HINTED = 100  # characters of a name that a nearest one is looked for
 MOST_HINTS = 5  # of one column: looking for the nearest name is slow
-MOST_CONTRACTS = 64  # that are kept ready
+MOST_CONTRACTS = 16  # that are kept ready; a service that loads releases again and again must not grow by them
 
 Given = Sequence[Any] | Array
 
@@ -61,7 +63,11 @@ def check_values(contract: Contract, named: Mapping[str, Given], *, unknown_cate
     ready = _ready(contract)
     strange = itertools.islice((name for name in named if name not in ready.known), MOST_FAULTS)
     faults = [_unknown(None, name, contract) for name in strange]
-    flat = [name for name, values in named.items() if isinstance(values, str | bytes) or np.ndim(values) != 1]
+    flat = [
+        name
+        for name, values in named.items()
+        if name not in ready.tensors and (isinstance(values, str | bytes) or np.ndim(values) != 1)
+    ]
     faults.extend(f"column `{name[:100]}`: wanted one flat list of values" for name in flat if name in ready.known)
     if not faults and len({len(values) for values in named.values()}) > 1:
         faults.append(f"columns differ in length: { {name: len(values) for name, values in named.items()} }")
@@ -78,6 +84,7 @@ class _Ready:
     known: frozenset[str]
     features: tuple[Column, ...]
     missing_texts: frozenset[str]
+    tensors: frozenset[str]
 
 
 _CONTRACTS: dict[int, _Ready] = {}
@@ -87,7 +94,9 @@ def _ready(contract: Contract) -> _Ready:
     ready = _CONTRACTS.get(id(contract))
     if ready is None or ready.contract is not contract:
         known = frozenset(column.name for column in contract.columns)
-        ready = _Ready(contract, known, contract.features, frozenset(contract.missing_texts))
+        features = contract.features
+        tensors = frozenset(column.name for column in features if column.kind is Kind.TENSOR)
+        ready = _Ready(contract, known, features, frozenset(contract.missing_texts), tensors)
         if len(_CONTRACTS) >= MOST_CONTRACTS:
             _CONTRACTS.clear()
         _CONTRACTS[id(contract)] = ready
@@ -99,6 +108,9 @@ def _columns(ready: _Ready, named: Mapping[str, Given], count: int, unknown_cate
     columns: dict[str, Array] = {}
     for column in ready.features:
         values = named.get(column.name)
+        if column.kind is Kind.TENSOR:
+            columns[column.name] = _tensor(column, values, count, faults)
+            continue
         if values is not None and column.kind.is_string and ready.missing_texts:
             values = [None if type(value) is str and value in ready.missing_texts else value for value in values]
         refuse = unknown_category == "refuse" and column.kind is Kind.CATEGORY
@@ -192,6 +204,28 @@ def _slow(column: Column, values: Given, refuse: bool, faults: list[str]) -> Arr
             item = None
         out.append(item)
     return _array(column.kind, out)
+
+
+def _tensor(column: Column, values: Given | None, count: int, faults: list[str]) -> Array:
+    """Return a tensor column; where it cannot be read, a fault for each row that is to blame."""
+    if count == 0:
+        return np.empty((0, *(max(size, 0) for size in column.shape)), dtype=DTYPES[column.datatype or "FP32"])
+    try:
+        if values is None:
+            raise ValueError("is missing")
+        return read_tensor(column, values, count)
+    except ValueError as fault:
+        alone = list(itertools.islice(_rows_at_fault(column, values), MOST_FAULTS))
+        faults.extend(alone or [f"column `{column.name}`: {fault}"])
+        return np.empty((count, 0))
+
+
+def _rows_at_fault(column: Column, values: Given | None) -> Iterator[str]:
+    for index, value in enumerate(values if values is not None else ()):
+        try:
+            read_tensor(column, [value], 1)
+        except ValueError as fault:
+            yield f"row {index}, column `{column.name}`: {fault}"
 
 
 def _array(kind: Kind, values: list[Any]) -> Array:

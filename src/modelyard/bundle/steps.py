@@ -18,7 +18,7 @@ import numpy as np
 from modelyard.core.arrays import Array, Columns, Floats
 from modelyard.core.encoding import MISSING
 
-VERSION = 1
+VERSION = 2  # 2 brought the tensor step
 
 PARTS = ("epoch_days", "year", "month", "day", "weekday", "day_of_year", "hour", "minute")
 _NONE = np.array(None, dtype=object)
@@ -120,7 +120,20 @@ class TextStep(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         return math.log1p(len(words))
 
 
-Step = NumberStep | StringStep | DateStep | TextStep
+class TensorStep(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="tensor"):
+    """A tensor as it is, (rows, *shape)."""
+
+    column: str
+
+    @property
+    def output(self) -> str:
+        return self.column
+
+    def apply(self, values: Array) -> Array:
+        return np.ascontiguousarray(values)
+
+
+Step = NumberStep | StringStep | DateStep | TextStep | TensorStep
 
 
 class Preprocess(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -130,7 +143,7 @@ class Preprocess(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     steps: tuple[Step, ...]
 
     def apply(self, columns: Columns) -> dict[str, Array]:
-        """Return the graph's inputs by name, each (rows, width)."""
+        """Return the graph's inputs by name, each (rows, width), a tensor (rows, *shape)."""
         return {step.output: step.apply(columns[step.column]) for step in self.steps}
 
 

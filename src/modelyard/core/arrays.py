@@ -23,7 +23,7 @@ class Columns:
 
     Per column type: integer, number and boolean are float64 with NaN where missing (integers are
     exact up to 2**53); category and text are object arrays of `str` with None where missing; date
-    and datetime are `datetime64[us]` in UTC with NaT where missing.
+    and datetime are `datetime64[us]` in UTC with NaT where missing; a tensor is (rows, *shape) of its datatype.
     """
 
     values: Mapping[str, Array]

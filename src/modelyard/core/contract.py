@@ -11,6 +11,7 @@ from modelyard.core.metrics import Task
 
 Count = Annotated[int, msgspec.Meta(ge=0)]
 Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
+Dimension = Annotated[int, msgspec.Meta(ge=-1)]
 
 
 class Kind(StrEnum):
@@ -23,6 +24,7 @@ class Kind(StrEnum):
     TEXT = "text"  # a string of words
     DATE = "date"
     DATETIME = "datetime"
+    TENSOR = "tensor"  # an array a row, such as an image or the ids of a text
 
     @property
     def is_numeric(self) -> bool:
@@ -35,6 +37,11 @@ class Kind(StrEnum):
     @property
     def is_time(self) -> bool:
         return self in (Kind.DATE, Kind.DATETIME)
+
+    @property
+    def is_cell(self) -> bool:
+        """Say whether a value is eight bytes: a number, or a moment in microseconds."""
+        return self.is_numeric or self.is_time
 
 
 class Role(StrEnum):
@@ -69,6 +76,8 @@ class Column(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     distinct: Count = 0
     longest: Count = 0  # characters of the longest string
     format: str | None = None  # of dates and times written otherwise than ISO 8601, such as "%d/%m/%Y"
+    datatype: str | None = None  # of a tensor's elements, as the Open Inference Protocol names them
+    shape: tuple[Dimension, ...] = ()  # of a tensor, without the rows; -1 is any size
 
 
 MOST_CATEGORIES = 1000

@@ -10,6 +10,7 @@ from modelyard.core.candidate import Scored, Trial
 from modelyard.core.contract import Histogram, Prepared
 from modelyard.core.machine import Machine
 from modelyard.core.requirement import Judgement, Observation
+from modelyard.core.sweep import SweepEvidence
 
 
 class Curve(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -101,16 +102,31 @@ class BuildEvidence(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     lineage: Lineage
 
 
+class StepTried(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One step of the order of fallbacks, as it was tried."""
+
+    kind: str  # "previous" | "variant" | "rule" | "constant" | "refuse"
+    release: str | None = None  # that was asked
+    answered: bool | None  # as it should; None: it was passed over, since there is nobody to ask
+    seconds: float
+    detail: str
+
+
 class FallbackEvidence(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="fallback"):
-    """The record of a way back that was tried."""
+    """The record of a way back that was tried, step by step; records from before there were steps have none.
+
+    `kind` names the kinds in their order, `answered` says whether every step did as it should, `seconds` is theirs
+    together.
+    """
 
     kind: str
     answered: bool
     seconds: float
     detail: str
+    steps: tuple[StepTried, ...] = ()
 
 
-Payload = BuildEvidence | FallbackEvidence
+Payload = BuildEvidence | FallbackEvidence | SweepEvidence
 
 
 class Evidence(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

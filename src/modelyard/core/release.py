@@ -49,10 +49,14 @@ class AuditEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
 
 class Traffic(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Which releases a service answers from. Shares sum to 1. A front takes only a higher epoch."""
+    """Which releases a service answers from. Shares sum to 1. A front takes only a higher epoch.
+
+    `previous` is the release that answered before these; a rollback goes there.
+    """
 
     epoch: int
     shares: dict[str, float]  # "income@2" -> share
+    previous: str | None = None
 
 
 class Service(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

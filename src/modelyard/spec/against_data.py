@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from modelyard.core.contract import Role
 from modelyard.core.metrics import METRICS, Task
+from modelyard.spec.fallback import answers, conditions
 from modelyard.spec.faults import Fault, Place, listed, nearest, quoted, tell
 from modelyard.spec.load import LoadedSpec
-from modelyard.spec.serving import ConstantFallback
 
 MOST_NAMES = 30
 
@@ -25,6 +26,7 @@ def check_columns(loaded: LoadedSpec, names: Sequence[str]) -> tuple[str, ...]:
         for place, name in _named(loaded)
         if name not in there
     ]
+    faults.extend(_unseen(loaded))
     return tell(faults, loaded.file, loaded.marks)
 
 
@@ -48,6 +50,21 @@ def _named(loaded: LoadedSpec) -> Iterator[tuple[Place, str]]:
             yield ("requirements", index, "slice"), line.slice.partition("=")[0]
         if line.group is not None:
             yield ("requirements", index, "group"), line.group
+    for place, condition in conditions(spec.serving.fallback):
+        yield (*place, "column"), condition.column
+
+
+def _unseen(loaded: LoadedSpec) -> Iterator[Fault]:
+    """Yield the columns that a rule asks for although no caller needs to send them."""
+    for place, condition in conditions(loaded.spec.serving.fallback):
+        given = loaded.spec.data.columns.get(condition.column)
+        if given is not None and given.role not in (None, Role.FEATURE):
+            yield Fault(
+                place=(*place, "column"),
+                seen=f"{quoted(condition.column)}, a column with the role {given.role.value}",
+                wanted="a feature: a rule is given what the model is given",
+                reads=(("data", "columns", condition.column, "role"),),
+            )
 
 
 def _metrics(loaded: LoadedSpec, task: Task) -> Iterator[Fault]:
@@ -83,15 +100,15 @@ def _labels(loaded: LoadedSpec, classes: Sequence[str]) -> Iterator[Fault]:
             place=("task", "positive"), seen=f"{quoted(spec.task.positive)}, which the data does not have",
             wanted=f"one of {shown}", nearest=nearest(spec.task.positive, classes),
         )  # fmt: skip
-    for index, fallback in enumerate(spec.serving.fallback):
-        if not isinstance(fallback, ConstantFallback) or fallback.probabilities is None:
+    for where, answer in answers(spec.serving.fallback):
+        if answer.probabilities is None:
             continue
-        place: Place = ("serving", "fallback", index, "probabilities")
-        for label in [one for one in fallback.probabilities if one not in classes]:
+        place: Place = (*where, "probabilities")
+        for label in [one for one in answer.probabilities if one not in classes]:
             yield Fault(
                 place=(*place, label), seen=f"the class {quoted(label)}, which the data does not have",
                 wanted=f"one of {shown}", nearest=nearest(label, classes),
             )  # fmt: skip
-        lacking = [quoted(one) for one in classes if one not in fallback.probabilities]
+        lacking = [quoted(one) for one in classes if one not in answer.probabilities]
         if lacking:
             yield Fault(place=place, seen=f"no probability of {listed(lacking, most=8)}", wanted="one of every class")

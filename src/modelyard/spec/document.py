@@ -13,11 +13,21 @@ from modelyard.spec.budget import BudgetSpec
 from modelyard.spec.candidates import CandidateSpec, ChoiceSpec, RangeSpec
 from modelyard.spec.data import ColumnSpec, DataSpec, SplitSpec
 from modelyard.spec.explain import in_words
+from modelyard.spec.fallback import (
+    Answer,
+    Case,
+    Condition,
+    ConstantFallback,
+    PreviousFallback,
+    RefuseFallback,
+    RuleFallback,
+    VariantFallback,
+)
 from modelyard.spec.parameters import PARAMETERS, Algorithm
 from modelyard.spec.requirements import RequirementSpec, ThresholdSpec
 from modelyard.spec.schema import schema
 from modelyard.spec.section import Section
-from modelyard.spec.serving import ConstantFallback, RefuseFallback, ServingSpec
+from modelyard.spec.serving import ServingSpec
 from modelyard.spec.system import System
 from modelyard.spec.task import TaskSpec
 from modelyard.spec.tree import MOST_ALIASES, MOST_BYTES, MOST_DEPTH, MOST_NODES
@@ -36,6 +46,12 @@ _PAGES: Sequence[tuple[str, type[Section]]] = (
     ("candidates[].params.NAME: a choice", ChoiceSpec),
     ("budget", BudgetSpec),
     ("serving", ServingSpec),
+    ("serving.fallback[]: previous", PreviousFallback),
+    ("serving.fallback[]: variant", VariantFallback),
+    ("serving.fallback[]: rule", RuleFallback),
+    ("serving.fallback[].cases[]", Case),
+    ("serving.fallback[].cases[].when[]", Condition),
+    ("serving.fallback[].cases[].then, serving.fallback[].otherwise", Answer),
     ("serving.fallback[]: constant", ConstantFallback),
     ("serving.fallback[]: refuse", RefuseFallback),
 )

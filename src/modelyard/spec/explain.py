@@ -69,7 +69,7 @@ def _in_effect(system: System) -> Mapping[Place, str]:
 
 def _section(place: Place, section: Section) -> Iterator[Value]:
     for name, field in type(section).model_fields.items():
-        yield from _field((*place, name), getattr(section, name), field)
+        yield from _field((*place, field.alias or name), getattr(section, name), field)
         if isinstance(section, CandidateSpec) and name == "params":
             yield from _searched((*place, name), section)
 

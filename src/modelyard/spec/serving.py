@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from enum import StrEnum
-from typing import Annotated, Literal
 
 from pydantic import Field
 
-from modelyard.spec.faults import Fault, listed, quoted, show
-from modelyard.spec.section import Label, Section
-from modelyard.spec.task import ModelType, TaskSpec
+from modelyard.spec.fallback import Fallback, RefuseFallback, check_fallback
+from modelyard.spec.faults import Fault
+from modelyard.spec.section import Section
+from modelyard.spec.task import TaskSpec
 
 ENDPOINT = r"^/api/v[0-9]+/[a-z0-9\-]+$"
+FILE = r"^/.+$"
+URL = r"^https?://[^/\s]+(/\S*)?$"
+BATCH_ROWS = 256  # where nothing was measured at sealing and the spec says nothing
 HOST = r"^([A-Za-z0-9]([A-Za-z0-9.\-]{0,251}[A-Za-z0-9])?|\[?[0-9A-Fa-f:]{2,45}\]?)$"
-SUM_TOLERANCE = 1e-6
 
 
 class UnknownCategory(StrEnum):
@@ -22,29 +24,6 @@ class UnknownCategory(StrEnum):
 
     ACCEPT = "accept"
     REFUSE = "refuse"
-
-
-class ConstantFallback(Section):
-    """The same answer for every row: a label with probabilities, or a number."""
-
-    kind: Literal["constant"] = Field(description="The same answer for every row, marked as degraded.")
-    label: Label | None = Field(default=None, description="Class to answer (classification).")
-    probabilities: Mapping[str, Annotated[float, Field(ge=0, le=1)]] | None = Field(
-        default=None, description="Probability of each class; together 1 (classification)."
-    )
-    value: float | None = Field(default=None, description="Number to answer (regression).")
-
-
-class RefuseFallback(Section):
-    """No answer: 503 with Retry-After."""
-
-    kind: Literal["refuse"] = Field(description="Answer 503 with Retry-After.")
-
-
-Fallback = Annotated[
-    ConstantFallback | RefuseFallback,
-    Field(discriminator="kind", json_schema_extra={"x-wanted": "a mapping with `kind`: constant or refuse"}),
-]
 
 
 class ServingSpec(Section):
@@ -57,6 +36,38 @@ class ServingSpec(Section):
         json_schema_extra={"x-wanted": "a host name or an address, such as 127.0.0.1"},
     )
     port: int = Field(default=8080, ge=1, le=65535, description="Port to listen on.")
+    grpc_port: int | None = Field(
+        default=None,
+        ge=1,
+        le=65535,
+        description="Port of the gRPC door, at the same address; without one there is none.",
+    )
+    management_host: str = Field(
+        default="127.0.0.1",
+        pattern=HOST,
+        description="Address where releases are loaded and unloaded over HTTP, with a key that may manage.",
+        json_schema_extra={"x-wanted": "a host name or an address, such as 127.0.0.1"},
+    )
+    management_port: int | None = Field(
+        default=None, ge=1, le=65535, description="Port of the management address; without one there is none."
+    )
+    keys: bool = Field(
+        default=False,
+        description="Who asks for predictions needs an API key; `modelyard keys add` makes one. Health, metadata, "
+        "statistics and metrics need none.",
+    )
+    tls_cert: str | None = Field(
+        default=None,
+        pattern=FILE,
+        description="Certificate for TLS on every door, PEM, its chain behind it; with `tls_key`.",
+        json_schema_extra={"x-wanted": "a path from the root, such as /etc/ssl/service.pem, since releases are moved"},
+    )
+    tls_key: str | None = Field(
+        default=None,
+        pattern=FILE,
+        description="The certificate's private key, PEM, without a password.",
+        json_schema_extra={"x-wanted": "a path from the root, such as /etc/ssl/service.key, since releases are moved"},
+    )
     endpoint: str | None = Field(
         default=None,
         pattern=ENDPOINT,
@@ -64,7 +75,45 @@ class ServingSpec(Section):
         json_schema_extra={"x-wanted": "a path such as /api/v1/income: `/api/v`, a number, `/`, then a-z, 0-9 and `-`"},
     )
     deadline_ms: int = Field(default=1000, ge=1, le=600_000, description="Longest time until an answer.")
-    max_batch_rows: int = Field(default=256, ge=1, le=100_000, description="Most rows in one batch to the model.")
+    fronts: int = Field(
+        default=1,
+        ge=1,
+        le=64,
+        description="Processes that read requests and write answers; one is enough for two cores.",
+    )
+    workers: int | None = Field(
+        default=None, ge=1, le=256, description="Processes that run the model; by default as measured at sealing."
+    )
+    threads: int | None = Field(
+        default=None, ge=1, le=256, description="Threads of each worker; by default as measured at sealing."
+    )
+    memory_mb: int | None = Field(
+        default=None,
+        ge=16,
+        le=16_777_216,
+        description="Memory of a worker beyond which it is replaced; by default as measured at sealing.",
+    )
+    standby: bool = Field(
+        default=True,
+        description="Keep a process with its libraries loaded, so that a worker is replaced in a fraction of the time.",
+    )
+    keep_warm_s: float = Field(
+        default=600.0, ge=0, le=604_800, description="Time that a release stays loaded after another took its place."
+    )
+    pin_versions: bool = Field(
+        default=False, description="A caller may name any version in the traffic table in the address."
+    )
+    max_batch_rows: int | None = Field(
+        default=None, ge=1, le=100_000,
+        description="Most rows in one batch to the model; by default as measured at sealing.",
+    )  # fmt: skip
+    max_delay_ms: float | None = Field(
+        default=None, ge=0, le=1000,
+        description="Time that a row may wait for others while the model is idle; by default as measured at sealing.",
+    )  # fmt: skip
+    queue_mb: float = Field(
+        default=64.0, gt=0, le=65_536, description="Most that waits, in millions of bytes; beyond it 503 at once."
+    )
     queue_rows: int = Field(
         default=4096, ge=1, le=10_000_000, description="Most rows that wait; beyond them the answer is 503 at once."
     )
@@ -78,6 +127,17 @@ class ServingSpec(Section):
     price_per_cpu_hour: float = Field(
         default=0.04, ge=0, le=1_000_000, description="Price of one core for an hour, for the cost figures."
     )
+    trace_sample: float = Field(
+        default=0.0, ge=0, le=1,
+        description="Share of requests that are traced; one whose caller traces it always is.",
+    )  # fmt: skip
+    otlp_endpoint: str | None = Field(
+        default=None, pattern=URL, description="Where traces are sent, OTLP over HTTP; without one they are not.",
+        json_schema_extra={"x-wanted": "an address such as http://127.0.0.1:4318"},
+    )  # fmt: skip
+    log_sample_per_s: float = Field(
+        default=100.0, ge=0, le=1_000_000, description="Most requests a second that are written to the log, by chance."
+    )
     drain_s: float = Field(default=10.0, ge=0, le=3600, description="Time that open requests get when a service stops.")
     fallback: tuple[Fallback, ...] = Field(
         default=(RefuseFallback(kind="refuse"),),
@@ -89,49 +149,26 @@ class ServingSpec(Section):
 
 def check_serving(serving: ServingSpec, task: TaskSpec) -> Iterator[Fault]:
     """Yield what does not go together in serving."""
-    if serving.queue_rows < serving.max_batch_rows:
+    most_rows = serving.max_batch_rows or BATCH_ROWS
+    if serving.queue_rows < most_rows:
         yield Fault(
             place=("serving", "queue_rows"),
             seen=str(serving.queue_rows),
-            wanted=f"at least `max_batch_rows`, {serving.max_batch_rows}",
+            wanted=f"at least `max_batch_rows`, {most_rows}",
             reads=(("serving", "max_batch_rows"),),
         )
-    for index, fallback in enumerate(serving.fallback):
-        place = ("serving", "fallback", index)
-        if index:
+    for name, other in (("tls_cert", "tls_key"), ("tls_key", "tls_cert")):
+        if getattr(serving, name) is None and getattr(serving, other) is not None:
             yield Fault(
-                place=place, seen=f"{fallback.kind} after {serving.fallback[0].kind}",
-                wanted="nothing after a fallback that always answers", reads=(("serving", "fallback"),),
+                place=("serving", name), seen="nothing", wanted=f"a path beside `{other}`: TLS needs both",
+                reads=(("serving", other),),
             )  # fmt: skip
-        if isinstance(fallback, ConstantFallback):
-            yield from _check_constant(fallback, task, index)
-
-
-def _check_constant(constant: ConstantFallback, task: TaskSpec, index: int) -> Iterator[Fault]:
-    place, reads = ("serving", "fallback", index), (("task", "type"),)
-    number = task.type is ModelType.REGRESSION
-    for name in ("value",) if number else ("label", "probabilities"):
-        if getattr(constant, name) is None:
+    ports = [name for name in ("port", "grpc_port", "management_port") if getattr(serving, name) is not None]
+    for place, name in enumerate(ports):
+        same = [other for other in ports[:place] if getattr(serving, other) == getattr(serving, name)]
+        if same:
             yield Fault(
-                place=(*place, name), seen="nothing",
-                wanted=f"`{name}`: a constant answers a {task.type.value} with it", reads=reads,
+                place=("serving", name), seen=str(getattr(serving, name)), wanted=f"another port than `{same[0]}`",
+                reads=(("serving", same[0]),),
             )  # fmt: skip
-    for name in ("label", "probabilities") if number else ("value",):
-        if getattr(constant, name) is not None:
-            yield Fault(
-                place=(*place, name), seen=show(getattr(constant, name)),
-                wanted=f"no such line: a {task.type.value} is not answered with it", reads=reads,
-            )  # fmt: skip
-    if constant.probabilities is not None and not number:
-        classes = listed([quoted(one) for one in constant.probabilities], most=8)
-        total = sum(constant.probabilities.values())
-        if abs(total - 1) > SUM_TOLERANCE:
-            yield Fault(
-                place=(*place, "probabilities"), seen=f"probabilities that add up to {total:.6g}", wanted="1 together"
-            )
-        if constant.label is not None and constant.label not in constant.probabilities:
-            yield Fault(
-                place=(*place, "label"), seen=show(constant.label),
-                wanted=f"a class under `probabilities`: {classes}",
-                reads=((*place, "probabilities"),),
-            )  # fmt: skip
+    yield from check_fallback(serving.fallback, task)
