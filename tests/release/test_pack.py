@@ -96,6 +96,8 @@ def test_without_a_row_that_keeps_the_contract_nothing_is_packed(tmp_path: Path,
 
 
 def column_of(kind: Kind, values: list[object]) -> Array:
+    if kind is Kind.TENSOR:
+        return np.array(values, dtype=np.float32).reshape(len(values), 3)
     if kind.is_string:
         out = np.empty(len(values), dtype=object)
         out[:] = values
@@ -114,15 +116,18 @@ VALUES = {
     Kind.TEXT: TEXTS,
     Kind.DATE: st.datetimes().map(lambda when: datetime(when.year, when.month, when.day)),
     Kind.DATETIME: st.datetimes(),
+    Kind.TENSOR: st.lists(st.floats(width=32, allow_nan=False, allow_infinity=False), min_size=3, max_size=3),
 }
 
 
 @given(data=st.data(), kind=st.sampled_from(list(Kind)))
 def test_rows_written_as_json_are_read_back_bit_by_bit(data: st.DataObject, kind: Kind) -> None:
-    values: list[object] = data.draw(st.lists(st.none() | VALUES[kind], max_size=4))
-    asked = Contract(
-        task=Task.BINARY, target="y", columns=(Column(name="c", kind=kind, role=Role.FEATURE, nullable=True),)
-    )
+    tensor = kind is Kind.TENSOR
+    values: list[object] = data.draw(st.lists(VALUES[kind] if tensor else st.none() | VALUES[kind], max_size=4))
+    column = Column(name="c", kind=kind, role=Role.FEATURE, nullable=True)
+    if tensor:
+        column = change(column, datatype="FP32", shape=(3,))
+    asked = Contract(task=Task.BINARY, target="y", columns=(column,))
     columns = Columns({"c": column_of(kind, values)})
     sent = msgspec.json.decode(msgspec.json.encode(json_rows(asked, columns)))
     back = check_rows(asked, sent)["c"]

@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from modelyard import data
+from modelyard.bundle.open import read_body
 from modelyard.core.candidate import Scored
 from modelyard.core.clock import stamp
 from modelyard.core.codec import decode, digest_record, encode_pretty
 from modelyard.core.contract import Part, Prepared
-from modelyard.core.evidence import BuildEvidence, Evaluation, Evidence, Lineage
+from modelyard.core.evidence import BuildEvidence, Evaluation, Evidence, Lineage, Payload
 from modelyard.core.machine import fingerprint
 from modelyard.core.release import Release
 from modelyard.core.run import RunState
@@ -27,8 +28,10 @@ from modelyard.flow.gate import Gated, first_to_hold
 from modelyard.flow.making import Making
 from modelyard.flow.ports import Ports
 from modelyard.flow.stage import StageLog
+from modelyard.flow.sweep import swept
 from modelyard.flow.translate import check_against_data, data_plan, label_rules, value_of
 from modelyard.release.pack import body_digest
+from modelyard.serve.fallback import order
 from modelyard.spec.load import LoadedSpec
 from modelyard.spec.system import Environment
 from modelyard.train.features import FeatureSet, build_features, open_features
@@ -52,7 +55,7 @@ def build(loaded: LoadedSpec, ports: Ports) -> Built:
     """Build a spec into a sealed release.
 
     A build whose requirements do not let it pass has no release and says why in `refusal`.
-    Raises: SpecFaults, DataError, TrainError, ParityBroken.
+    Raises: SpecFaults, DataError, TrainError, ParityBroken, BundleFormat where a fallback could not answer.
     """
     skipped = check_ticket(loaded, ports.change_ticket)
     run = ports.runs.begin(loaded.spec.name, loaded.digest)
@@ -101,13 +104,17 @@ def _build(loaded: LoadedSpec, ports: Ports, run: str) -> Built:
         valid=ports.tables.read(parts / f"{Part.VALID}.parquet"),
     )
     packed = contenders_of(making, tried)
+    order(read_body(next(iter(packed.values())).body), None)  # raises where a fallback could not answer
     gated = first_to_hold(making, _choose(making, packed), packed)
-    evidence = _evidence(making, run, started, tried, gated)
     try:
         require(gated.evaluation.judgements, where=f"`{loaded.spec.name}` cannot be sealed")
     except GateError as refusal:
+        evidence = _evidence(making, run, started, tried, gated)
         return Built(release=None, refusal=refusal, evidence=evidence, body=gated.packed.body)
-    return Built(release=_seal(making, gated, evidence), refusal=None, evidence=evidence, body=gated.packed.body)
+    sweep = swept(making, gated.packed.body)
+    evidence = _evidence(making, run, started, tried, gated)
+    release = _seal(making, gated, (evidence, sweep))
+    return Built(release=release, refusal=None, evidence=evidence, body=gated.packed.body)
 
 
 def prepare(loaded: LoadedSpec, ports: Ports, log: StageLog) -> tuple[Prepared, Path, str]:
@@ -219,14 +226,14 @@ def _evidence(making: Making, run: str, started: str, tried: Sequence[Tried], ga
     )
 
 
-def _seal(making: Making, gated: Gated, evidence: BuildEvidence) -> Release:
+def _seal(making: Making, gated: Gated, payloads: Sequence[Payload]) -> Release:
     name, ports = making.loaded.spec.name, making.ports
-    body = body_digest(gated.packed.body)
-    record = Evidence(release=name, body=body, recorded=stamp(ports.clock.now()), payload=evidence)
+    body, now = body_digest(gated.packed.body), stamp(ports.clock.now())
+    records = [Evidence(release=name, body=body, recorded=now, payload=payload) for payload in payloads]
     return ports.releases.seal(
         name,
         gated.packed.body,
-        (record,),
+        records,
         headline=_headline(gated.evaluation, making.question.objective),
         spec_digest=making.loaded.digest,
     )

@@ -8,6 +8,7 @@ from modelyard.flow.ports import Ports
 from modelyard.flow.stage import StageLog
 from modelyard.flow.translate import check_against_data
 from modelyard.plan.outline import Section, outline
+from modelyard.spec.fallback import in_words
 from modelyard.spec.load import LoadedSpec
 
 
@@ -24,7 +25,7 @@ def plan(loaded: LoadedSpec, ports: Ports) -> tuple[Section, ...]:
         budget=spec.budget.in_effect(),
         requirements=spec.requirement_records(),
         threshold=_threshold(loaded, prepared.contract.task),
-        fallback=[_fallback(one.model_dump(mode="json", exclude_none=True)) for one in spec.serving.fallback],
+        fallback=[in_words(one) for one in spec.serving.fallback],
     )
 
 
@@ -40,9 +41,3 @@ def _threshold(loaded: LoadedSpec, task: Task) -> str:
         f"chosen on the validation rows: least cost, {wanted.false_positive_cost:g} a false positive and "
         f"{wanted.false_negative_cost:g} a false negative"
     )
-
-
-def _fallback(entry: dict[str, object]) -> str:
-    if entry["kind"] == "refuse":
-        return "refuse: 503 with Retry-After"
-    return f"constant: {entry.get('label', entry.get('value'))}, marked as degraded"

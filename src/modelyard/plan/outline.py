@@ -51,6 +51,7 @@ def outline(
 _ALWAYS = (
     "pipeline, packed bundle and served endpoint answer every test row alike, within 1e-5; else the next best is tried",
     "the test rows' labels are looked at once, on the packed bundle that would be sealed",
+    "before sealing, workers, threads and batches are measured on this machine, in some 20 s at most",
     "a check that the rows cannot decide is inconclusive, and inconclusive does not pass",
 )
 

@@ -224,6 +224,9 @@ def _fallback(tried: Sequence[FallbackEvidence]) -> Iterator[str]:
     for record in tried:
         outcome = "answered" if record.answered else "did **not** answer"
         yield f"- {text(record.kind)} {outcome} in {numbers.seconds(record.seconds)}: {prose(record.detail)}"
+        for step in record.steps if len(record.steps) > 1 else ():
+            done = {True: "answered", False: "did **not** answer", None: "was passed over"}[step.answered]
+            yield f"  - {text(step.kind)} {done}: {prose(step.detail)}"
     yield ""
 
 

@@ -34,6 +34,7 @@ from modelyard.core.ports import EngineLoader
 from modelyard.errors import ContractBroken
 
 GOLDEN_ROWS = 8
+MOST_GOLDEN_BYTES = 4_000_000  # of their JSON; a row of a large tensor may be all there is room for
 MLMODEL = "MLmodel"
 
 
@@ -93,7 +94,7 @@ def _golden_rows(parts: Parts) -> list[dict[str, Any]]:
             broken = fault
             continue
         found.extend(rows)
-        if len(found) == GOLDEN_ROWS:
+        if len(found) == GOLDEN_ROWS or (len(found) + 1) * len(msgspec.json.encode(rows)) > MOST_GOLDEN_BYTES:
             break
     if not found:
         raise broken or ContractBroken(["no row is there to answer"])
@@ -108,6 +109,8 @@ def json_rows(contract: Contract, columns: Columns) -> list[dict[str, Any]]:
 
 def _values(column: Column, columns: Columns) -> list[Any]:
     values = columns[column.name]
+    if column.kind is Kind.TENSOR:
+        return list(values.tolist())
     if column.kind.is_time:
         unit = "D" if column.kind is Kind.DATE else "us"
         texts = np.datetime_as_string(values.astype(f"datetime64[{unit}]"))
