@@ -157,12 +157,12 @@ def write_body(
     }
     for name, data in files.items():
         (folder / name).write_bytes(data)
-    manifest = encode(_manifest(task, fallback, files, unknown_category))
+    manifest = encode(manifest_of(task, fallback, files, unknown_category))
     (folder / MANIFEST).write_bytes(manifest)
     return digest(manifest)
 
 
-def _manifest(
+def manifest_of(
     task: Task, fallback: Sequence[Mapping[str, Any]], files: Mapping[str, bytes], unknown_category: str
 ) -> Manifest:
     nothing = hashlib.sha256(b"").hexdigest()

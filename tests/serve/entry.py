@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,12 @@ import msgspec
 
 import modelyard  # noqa: F401 - switches telemetry off before libraries are imported
 from modelyard.core.clock import SystemClock
-from modelyard.core.codec import decode
+from modelyard.core.codec import decode, encode, write_atomic
 from modelyard.core.evidence import FallbackEvidence
 from modelyard.core.ids import ReleaseId
 from modelyard.core.release import Release, Service
-from modelyard.errors import ModelyardError, StoreError
+from modelyard.errors import ModelyardError, StoreConflict, StoreError, UnknownName
+from modelyard.serve.change import Changes
 from modelyard.serve.children import spawner
 from modelyard.serve.messages import ERROR_FILE, FrontJob, SupervisorJob, WorkerJob
 
@@ -39,10 +41,14 @@ class FileServices:
             raise StoreError(f"The store is gone: {fault.strerror}.") from fault
 
     def put(self, service: Service, *, expect_epoch: int | None) -> None:
-        raise AssertionError("The supervisor only reads.")
+        before = self.get(service.name)
+        if before is None or before.traffic.epoch != expect_epoch or service.traffic.epoch <= expect_epoch:
+            raise StoreConflict(f"The row is {before}; wanted epoch {expect_epoch}.")
+        write_atomic(self.folder / ROW_FILE, encode(service))
 
     def all(self) -> list[Service]:
-        raise AssertionError("The supervisor reads its own row only.")
+        row = self.get("")
+        return [] if row is None else [row]
 
 
 class FileReleases:
@@ -52,11 +58,15 @@ class FileReleases:
         self.folder = folder
 
     def _entry(self, release: str) -> list[str]:
-        entry: list[str] = json.loads((self.folder / BODIES_FILE).read_text())[release]
-        return entry
+        table: dict[str, list[str]] = json.loads((self.folder / BODIES_FILE).read_text())
+        if release not in table:
+            raise UnknownName("release", release, tuple(table))
+        return table[release]
 
     def get(self, id: ReleaseId | str) -> Release:
-        name, _, number = str(id).partition("@")
+        name, at, number = str(id).partition("@")
+        if not at:
+            return self.all(name)[-1]
         return Release(
             id=ReleaseId(name=name, number=int(number)),
             body=self._entry(str(id))[1],
@@ -73,22 +83,71 @@ class FileReleases:
         raise AssertionError("A supervisor seals nothing.")
 
     def all(self, name: str | None = None) -> list[Release]:
-        raise AssertionError("A supervisor lists nothing.")
+        return [self.get(one) for one in sorted(json.loads((self.folder / BODIES_FILE).read_text()))]
 
     def evidence(self, *_: Any, **__: Any) -> list[Any]:
         raise AssertionError("A supervisor reports through its own port.")
 
 
+class FileAudit:
+    """The audit log as lines in a file, one a change, with how it ended."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    @contextlib.contextmanager
+    def change(
+        self,
+        operation: str,
+        *,
+        resources: Sequence[str],
+        rollback_available: bool,
+        model: Mapping[str, Any] | None = None,
+        must_not_wait: bool = False,
+    ) -> Iterator[dict[str, Any]]:
+        facts: dict[str, Any] = {"operation": operation, "resources": list(resources), "outcome": "failed"}
+        try:
+            yield facts
+            facts["outcome"] = "done"
+        finally:
+            say(self.folder, "audit", facts)
+
+    def entries(self, *, last: int | None = None) -> Iterator[Mapping[str, Any]]:
+        raise AssertionError("A service reads no audit log.")
+
+    def verify(self) -> list[str]:
+        raise AssertionError("A service verifies no audit log.")
+
+
+def changes(folder: Path) -> Changes:
+    """What may be done to the service of a run folder, as the composition root wires it."""
+    return Changes(
+        folder=folder.parent,
+        store=lambda: (FileServices(folder), FileReleases(folder)),
+        audit=FileAudit(folder),
+        clock=SystemClock(),
+    )
+
+
+def say(folder: Path, event: str, facts: Mapping[str, Any]) -> None:
+    """Note an event, as the composition root does on the audit log."""
+    with (folder / EVENTS).open("ab") as file:
+        file.write(msgspec.json.encode({"event": event, **facts}) + b"\n")
+
+
 def main(kind: str) -> int:
-    data = sys.stdin.buffer.read()
-    if kind == "worker":
+    if kind == "worker":  # its libraries before its job: it may stand by for one
         from modelyard.adapters.onnx_engine import OnnxLoader
         from modelyard.serve.worker import work
 
+        data = sys.stdin.buffer.read()
+        if not data:
+            return 0
         job = decode(data, WorkerJob)
         _say_modules(Path(job.run_folder), kind)
         work(job, OnnxLoader())
         return 0
+    data = sys.stdin.buffer.read()
     if kind == "front":
         from modelyard.serve.front import front
 
@@ -105,8 +164,7 @@ def _supervisor(job: SupervisorJob) -> int:
     folder = Path(job.run_folder)
 
     def on_event(event: str, facts: Mapping[str, Any]) -> None:
-        with (folder / EVENTS).open("ab") as file:
-            file.write(msgspec.json.encode({"event": event, **facts}) + b"\n")
+        say(folder, event, facts)
 
     def on_fallback(release: str, evidence: FallbackEvidence) -> None:
         on_event("fallback", {"release": release, "answered": evidence.answered, "kind": evidence.kind})
@@ -118,6 +176,7 @@ def _supervisor(job: SupervisorJob) -> int:
         spawn=spawner(folder / ERROR_FILE, command=(sys.executable, "-m", "tests.serve.entry")),
         on_fallback=on_fallback,
         on_event=on_event,
+        changes=changes(folder),
     )
     try:
         return supervise(job, ports)

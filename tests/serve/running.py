@@ -90,10 +90,15 @@ class Running:
         return sum(float(line.rpartition(" ")[2]) for line in text.splitlines() if line.startswith(start))
 
 
-def write_row(folder: Path, shares: Mapping[str, float], *, epoch: int) -> None:
+def write_bodies(folder: Path, bodies: Mapping[str, tuple[Path, str]]) -> None:
+    """Have the store of a folder know these releases."""
+    (folder / BODIES_FILE).write_text(json.dumps({name: [str(path), sha] for name, (path, sha) in bodies.items()}))
+
+
+def write_row(folder: Path, shares: Mapping[str, float], *, epoch: int, previous: str | None = None) -> None:
     row = Service(
         name="income",
-        traffic=Traffic(epoch=epoch, shares=dict(shares)),
+        traffic=Traffic(epoch=epoch, shares=dict(shares), previous=previous),
         host="127.0.0.1",
         port=0,
         environment="sandbox",
@@ -105,9 +110,9 @@ def write_row(folder: Path, shares: Mapping[str, float], *, epoch: int) -> None:
 
 
 def launch(
-    folder: Path, *, port: int = 0, limits: Limits | None = None, keep_warm_s: float = 60.0
+    folder: Path, *, port: int = 0, limits: Limits | None = None, keep_warm_s: float = 60.0, **more: Any
 ) -> subprocess.Popen[bytes]:
-    """Start a supervisor over a folder that has its row and bodies."""
+    """Start a supervisor over a folder that has its row and bodies; `more` goes into its job."""
     job = SupervisorJob(
         service="income",
         run_folder=str(folder),
@@ -115,6 +120,7 @@ def launch(
         alias="/api/v1/income",
         limits=limits or Limits(progress_timeout_s=0.5, idle_check_s=0.4, grace_s=5.0),
         keep_warm_s=keep_warm_s,
+        **more,
     )
     with (folder / ERROR_FILE).open("ab") as errors:
         process = subprocess.Popen(
@@ -139,12 +145,13 @@ def service(
     limits: Limits | None = None,
     epoch: int = 1,
     keep_warm_s: float = 60.0,
+    **more: Any,
 ) -> Iterator[Running]:
     """Run a service of the first of `bodies` until the block ends."""
     folder.mkdir(exist_ok=True)
-    (folder / BODIES_FILE).write_text(json.dumps({name: [str(path), sha] for name, (path, sha) in bodies.items()}))
+    write_bodies(folder, bodies)
     write_row(folder, {next(iter(bodies)): 1.0}, epoch=epoch)
-    process = launch(folder, limits=limits, keep_warm_s=keep_warm_s)
+    process = launch(folder, limits=limits, keep_warm_s=keep_warm_s, **more)
     try:
         yield Running(folder, process, control.wait_ready(folder, 20.0).run.port)
     finally:

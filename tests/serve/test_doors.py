@@ -10,25 +10,27 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelyard.bundle.format import Body
 from modelyard.bundle.open import read_body
 from modelyard.errors import ContractBroken
 from modelyard.serve.batching import Settled
 from modelyard.serve.doors import Malformed, Said, TooLarge, depth, fault_records
 from modelyard.serve.messages import Limits
+from modelyard.serve.model import Model
+from modelyard.serve.request import JSON
 from modelyard.serve.rows import RowsDoor
 from modelyard.serve.v2 import V2Door, model_metadata
 from tests.serve.bodies import ROW, write_body
+from tests.serve.tensor_models import asking
 
 SAID = Said("income@1", "income@1", "r1", None)
 LIMITS = Limits(most_rows=3, most_depth=8)
 
 
 @pytest.fixture(scope="module")
-def body(tmp_path_factory: pytest.TempPathFactory) -> Body:
+def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
     folder: Path = tmp_path_factory.mktemp("bodies") / "b"
     write_body(folder)
-    return read_body(folder)
+    return Model("income@1", read_body(folder), LIMITS)
 
 
 def tensor(name: str, datatype: str, data: list[Any], shape: list[int] | None = None) -> dict[str, Any]:
@@ -45,10 +47,12 @@ def infer(**changes: dict[str, Any]) -> bytes:
     return json.dumps({"inputs": list(inputs.values())}).encode()
 
 
-def test_rows_are_read_and_answered(body: Body) -> None:
-    asked = RowsDoor().read(json.dumps({"rows": [ROW, {**ROW, "city": None}]}).encode(), body, LIMITS)
+def test_rows_are_read_and_answered(model: Model) -> None:
+    asked = RowsDoor().read(asking(json.dumps({"rows": [ROW, {**ROW, "city": None}]}).encode()), model)
     settled = Settled(labels=["<=50K", ">50K"], probabilities=[[0.5, 0.5], [0.25, 0.75]])
-    assert json.loads(asked.answer(settled, body, SAID)) == {
+    data, kind, lines = asked.answer(settled, model, SAID)
+    assert (kind, lines) == (JSON, b"")
+    assert json.loads(data) == {
         "predictions": [
             {"label": "<=50K", "probabilities": {"<=50K": 0.5, ">50K": 0.5}},
             {"label": ">50K", "probabilities": {"<=50K": 0.25, ">50K": 0.75}},
@@ -65,23 +69,23 @@ def test_rows_are_read_and_answered(body: Body) -> None:
     [b"", b"{", b"[]", b'{"rows": {}}', b'{"rows": []}', b'{"rows": [1]}', b'{"rows": [{}], "more": 1}', b"\xff\xfe",
      b'{"rows": [{"age": NaN}]}', b'{"rows": ' + b"[" * 100_000, b'{"rows":[{"a":' + b"[" * 20 + b"]" * 20 + b"}]}"],
 )  # fmt: skip
-def test_what_is_no_table_of_rows_is_malformed(body: Body, data: bytes) -> None:
+def test_what_is_no_table_of_rows_is_malformed(model: Model, data: bytes) -> None:
     with pytest.raises(Malformed):
-        RowsDoor().read(data, body, LIMITS)
+        RowsDoor().read(asking(data), model)
 
 
-def test_a_nested_value_is_a_fault_of_its_column(body: Body) -> None:
+def test_a_nested_value_is_a_fault_of_its_column(model: Model) -> None:
     with pytest.raises(ContractBroken) as broken:
-        RowsDoor().read(json.dumps({"rows": [ROW, {**ROW, "age": [1]}]}).encode(), body, LIMITS)
+        RowsDoor().read(asking(json.dumps({"rows": [ROW, {**ROW, "age": [1]}]}).encode()), model)
     (record,) = fault_records(broken.value.faults)
     assert (record["row"], record["column"]) == (1, "age")
 
 
-def test_more_rows_than_allowed_are_too_large(body: Body) -> None:
+def test_more_rows_than_allowed_are_too_large(model: Model) -> None:
     with pytest.raises(TooLarge):
-        RowsDoor().read(json.dumps({"rows": [ROW] * 4}).encode(), body, LIMITS)
+        RowsDoor().read(asking(json.dumps({"rows": [ROW] * 4}).encode()), model)
     with pytest.raises(TooLarge):
-        V2Door().read(infer(age=tensor("age", "INT64", [30] * 4)), body, LIMITS)
+        V2Door().read(asking(infer(age=tensor("age", "INT64", [30] * 4))), model)
 
 
 @pytest.mark.parametrize(
@@ -95,10 +99,10 @@ def test_more_rows_than_allowed_are_too_large(body: Body) -> None:
     ],
 )
 def test_the_protocols_door_names_the_column_that_breaks_the_contract(
-    body: Body, changes: dict[str, Any], column: str
+    model: Model, changes: dict[str, Any], column: str
 ) -> None:
     with pytest.raises(ContractBroken) as broken:
-        V2Door().read(infer(**changes), body, LIMITS)
+        V2Door().read(asking(infer(**changes)), model)
     assert column in {record["column"] for record in fault_records(broken.value.faults)}
 
 
@@ -119,43 +123,44 @@ def test_the_protocols_door_names_the_column_that_breaks_the_contract(
         tensor("score", "FP64", [1.0]),  # twice
     ],
 )
-def test_tensors_that_contradict_themselves_are_malformed(body: Body, change: dict[str, Any]) -> None:
+def test_tensors_that_contradict_themselves_are_malformed(model: Model, change: dict[str, Any]) -> None:
     with pytest.raises((Malformed, ContractBroken)) as raised:
-        V2Door().read(infer(age=change), body, LIMITS)
+        V2Door().read(asking(infer(age=change)), model)
     assert change["name"] in str(raised.value) or raised.type is Malformed
 
 
 @pytest.mark.parametrize("shape", [[1], [1, 1]])
 @pytest.mark.parametrize("nested", [False, True])
-def test_columns_may_be_flat_or_nested_as_their_shape(body: Body, shape: list[int], nested: bool) -> None:
+def test_columns_may_be_flat_or_nested_as_their_shape(model: Model, shape: list[int], nested: bool) -> None:
     if nested and len(shape) == 1:
         return
     change = tensor("age", "INT32", [[30]] if nested else [30], shape)
-    asked = V2Door().read(infer(age=change), body, LIMITS)
-    assert asked.columns["age"].tolist() == [30.0]
+    asked = V2Door().read(asking(infer(age=change)), model)
+    assert model.columns(asked.packed, asked.rows)["age"].tolist() == [30.0]
 
 
-def test_id_parameters_and_requested_outputs_are_kept(body: Body) -> None:
+def test_the_id_is_said_back_and_only_the_outputs_asked_for_come(model: Model) -> None:
     request = json.loads(infer()) | {"id": "abc", "parameters": {"tag": 7}, "outputs": [{"name": "probabilities"}]}
-    asked = V2Door().read(json.dumps(request).encode(), body, LIMITS)
+    asked = V2Door().read(asking(json.dumps(request).encode()), model)
     settled = Settled(labels=["<=50K"], probabilities=[[0.75, 0.25]])
-    assert json.loads(asked.answer(settled, body, Said("income@1", "income@1", "r", "deadline"))) == {
+    said = Said("income@1", "income@1 fallback:constant", "r", "deadline")
+    assert json.loads(asked.answer(settled, model, said)[0]) == {
         "model_name": "income",
         "model_version": "1",
         "id": "abc",
-        "parameters": {"tag": 7, "served_by": "income@1", "degraded": True, "reason": "deadline"},
+        "parameters": {"served_by": "income@1 fallback:constant", "degraded": True, "reason": "deadline"},
         "outputs": [{"name": "probabilities", "datatype": "FP32", "shape": [1, 2], "data": [0.75, 0.25]}],
     }
 
 
-def test_an_output_that_is_not_there_is_malformed(body: Body) -> None:
+def test_an_output_that_is_not_there_is_malformed(model: Model) -> None:
     request = json.loads(infer()) | {"outputs": [{"name": "shap"}]}
     with pytest.raises(Malformed, match="shap"):
-        V2Door().read(json.dumps(request).encode(), body, LIMITS)
+        V2Door().read(asking(json.dumps(request).encode()), model)
 
 
-def test_metadata_names_the_raw_columns_and_leaves_out_what_no_model_sees(body: Body) -> None:
-    metadata = json.loads(model_metadata(body, "income", ["1"]))
+def test_metadata_names_the_raw_columns_and_leaves_out_what_no_model_sees(model: Model) -> None:
+    metadata = json.loads(model_metadata(model.body, "income", ["1"]))
     assert {item["name"]: item["datatype"] for item in metadata["inputs"]} == {
         "age": "INT64",
         "score": "FP64",

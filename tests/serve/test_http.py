@@ -12,8 +12,9 @@ import pytest
 import uvloop
 
 from modelyard.serve import http
-from modelyard.serve.http import Code, Listener, Request
+from modelyard.serve.listener import Listener
 from modelyard.serve.processes import listen
+from modelyard.serve.request import Request
 
 POST = b"POST /echo HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n%s"
 
@@ -25,7 +26,7 @@ def talk(sent: bytes, *, handle: Callable[[Request], None] | None = None, parts:
         loop = asyncio.get_running_loop()
 
         def echo(request: Request) -> None:
-            request.reply(Code.OK, request.path + b" " + request.body, kind=b"text/plain")
+            request.answer(request.path + b" " + request.body, kind=b"text/plain")
 
         listener = Listener(loop=loop, handle=handle or echo, most_body_bytes=1000, prefix="t")
         sock = listen("127.0.0.1", 0)
@@ -72,9 +73,7 @@ def test_requests_that_come_early_are_answered_in_order() -> None:
 
     def late(request: Request) -> None:
         held.append(request)
-        asyncio.get_running_loop().call_later(
-            0.01 if request.body == b"1" else 0, lambda: request.reply(Code.OK, request.body)
-        )
+        asyncio.get_running_loop().call_later(0.01 if request.body == b"1" else 0, lambda: request.answer(request.body))
 
     data = talk(b"".join(POST % (1, b"%d" % number) for number in range(1, 8)), handle=late)
     assert [part[-1:] for part in data.split(b"HTTP/1.1 ")[1:]] == [b"1", b"2", b"3", b"4", b"5", b"6", b"7"]
@@ -117,7 +116,7 @@ def test_what_is_no_request_is_refused(sent: bytes) -> None:
 
 def test_a_fault_behind_a_good_request_does_not_take_its_reply() -> None:
     def late(request: Request) -> None:
-        asyncio.get_running_loop().call_later(0.01, lambda: request.reply(Code.OK, b"good"))
+        asyncio.get_running_loop().call_later(0.01, lambda: request.answer(b"good"))
 
     assert statuses(talk(POST % (1, b"a") + b"NONSENSE\r\n\r\n", handle=late)) == [200, 400]
 
@@ -145,7 +144,7 @@ def test_a_callers_request_id_is_kept_where_it_is_harmless(given: bytes, kept: b
 
 def test_a_request_sent_before_the_drain_is_answered_and_the_close_announced() -> None:
     def late(request: Request) -> None:
-        asyncio.get_running_loop().call_later(0.2, lambda: request.reply(Code.OK, b"good"))
+        asyncio.get_running_loop().call_later(0.2, lambda: request.answer(b"good"))
 
     data = talk(POST % (1, b"a"), handle=late, drain=True)
     assert statuses(data) == [200] and b"connection: close\r\n" in data

@@ -1,9 +1,8 @@
-"""Batching, routing, the wire and the fallback, each by itself."""
+"""Routing, the wire and what comes back, each by itself."""
 
 from __future__ import annotations
 
 import socket
-from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -14,97 +13,28 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modelyard.bundle.check import check_rows
-from modelyard.bundle.open import read_body
+from modelyard.bundle.intake import Intake, Packed, join
 from modelyard.core.arrays import Columns
+from modelyard.core.contract import Column, Contract, Kind, Role
 from modelyard.core.metrics import Task
 from modelyard.core.release import Traffic
-from modelyard.errors import BundleFormat, EngineFailed, Overloaded
-from modelyard.serve import fallback
-from modelyard.serve.batching import Queue, Settled, Work
-from modelyard.serve.rehearsal import try_fallback
+from modelyard.errors import EngineFailed
+from modelyard.serve.batching import Settled, joined
+from modelyard.serve.link import settle
 from modelyard.serve.routing import choose
 from modelyard.serve.wire import (
     LENGTH,
     AnswerFrame,
     BatchFrame,
     connect_to,
-    cut,
-    join,
     listen_at,
     pack,
     to_answers,
-    to_columns,
-    to_parts,
     unpack_answer,
     unpack_batch,
 )
-from tests.serve.bodies import CLASSES, CONSTANT, REFUSE, contract, write_body
-
-
-def work(rows: int, deadline: float = 10.0) -> Work:
-    return Work(rows=rows, parts=[], deadline=deadline, settle=lambda work, settled, start: None)
-
-
-# batching
-
-
-@given(st.lists(st.integers(1, 8), max_size=60), st.integers(8, 20))
-def test_batches_keep_the_order_and_never_pass_the_cap(sizes: list[int], cap: int) -> None:
-    queue = Queue(most_rows=10_000, batch_rows=cap)
-    works = [work(rows) for rows in sizes]
-    for one in works:
-        queue.put([one])
-    left: list[Work] = []
-    while batch := queue.take(0.0):
-        assert sum(one.rows for one in batch) <= cap
-        left.extend(batch)
-    assert left == works
-    assert queue.rows == 0
-
-
-@given(
-    st.lists(
-        st.tuples(st.sampled_from(["put", "forget", "take"]), st.integers(1, 5), st.floats(0, 10), st.integers(0, 50)),
-        max_size=80,
-    )
-)
-def test_rows_that_wait_are_counted_truly_whatever_happens(steps: list[tuple[str, int, float, int]]) -> None:
-    queue, alive, now = Queue(most_rows=40, batch_rows=5), list[Work](), 0.0
-    for act, rows, when, which in steps:
-        if act == "put":
-            one = work(rows, deadline=now + when)
-            if sum(other.rows for other in alive) + rows > 40:
-                with pytest.raises(Overloaded):
-                    queue.put([one])
-            else:
-                queue.put([one])
-                alive.append(one)
-        elif act == "forget" and alive:
-            queue.forget(alive.pop(which % len(alive)))
-        elif act == "take":
-            now += when / 5
-            batch = queue.take(now)
-            assert all(one.deadline > now and not one.dead for one in batch)
-            gone = set(map(id, batch)) | {id(one) for one in alive if not one.queued}
-            alive = [one for one in alive if id(one) not in gone]
-        assert queue.rows == sum(one.rows for one in alive)
-
-
-def test_work_whose_caller_is_gone_or_late_does_not_run() -> None:
-    queue = Queue(most_rows=10, batch_rows=10)
-    gone, late, good = work(1), work(1, deadline=1.0), work(1)
-    queue.put([gone, late, good])
-    queue.forget(gone)
-    assert queue.take(2.0) == [good]
-
-
-def test_a_request_is_queued_whole_or_not_at_all() -> None:
-    queue = Queue(most_rows=5, batch_rows=5)
-    with pytest.raises(Overloaded):
-        queue.put([work(3), work(3)])
-    assert queue.rows == 0
-    assert queue.take(0.0) == []
-
+from tests.serve.bodies import CLASSES, contract
+from tests.serve.tensor_models import model_of, plain_column
 
 # routing
 
@@ -166,24 +96,25 @@ def _same(first: Columns, second: Columns) -> bool:
 
 @given(ROWS)
 def test_columns_cross_the_wire_unchanged(rows: list[dict[str, Any]]) -> None:
-    features = contract().features
+    intake = Intake(contract())
     columns = check_rows(contract(), rows)
-    data = pack(BatchFrame(id=7, rows=len(rows), columns=to_parts(features, columns)))
+    data = pack(BatchFrame(7, len(rows), intake.pack(columns), 12.5, ["00-a-b-01"]))
     assert LENGTH.unpack(data[:4])[0] == len(data) - 4
     frame = unpack_batch(data[4:])
-    assert frame.id == 7
-    assert _same(to_columns(features, frame), columns)
+    assert (frame.id, frame.deadline, frame.traces) == (7, 12.5, ["00-a-b-01"])
+    assert _same(intake.columns(frame.packed, frame.rows), columns)
 
 
 @given(st.lists(ROWS, min_size=1, max_size=4))
 def test_requests_put_behind_each_other_are_one_table(many: list[list[dict[str, Any]]]) -> None:
-    features = contract().features
-    parts = join([to_parts(features, check_rows(contract(), rows)) for rows in many])
+    intake = Intake(contract())
+    packed = join([intake.pack(check_rows(contract(), rows)) for rows in many])
     whole = check_rows(contract(), [row for rows in many for row in rows])
-    assert _same(to_columns(features, BatchFrame(id=1, rows=len(whole), columns=parts)), whole)
-    middle = len(whole) // 2
-    again = join([cut(parts, 0, middle), cut(parts, middle, len(whole))])
-    assert _same(to_columns(features, BatchFrame(id=1, rows=len(whole), columns=again)), whole)
+    count = len(whole)
+    assert _same(intake.columns(packed, count), whole)
+    middle = count // 2
+    again = join([intake.cut(packed, 0, middle, count), intake.cut(packed, middle, count, count)])
+    assert _same(intake.columns(again, count), whole)
 
 
 @given(st.integers(1, 5), st.data())
@@ -197,13 +128,46 @@ def test_answers_cross_the_wire_unchanged(rows: int, data: st.DataObject) -> Non
     assert answers.labels is not None and answers.labels.tolist() == [CLASSES[place] for place in places]
 
 
-@pytest.mark.parametrize(
-    "columns",
-    [[], [b"", [], [], b""], [b"12345678", b"1234", ["x"], b"12345678"], [b"12345678", b"12345678", b"x", b"12345678"]],
-)
-def test_a_batch_that_does_not_fit_the_contract_is_refused(columns: list[Any]) -> None:
+@pytest.mark.parametrize("labels", [[-1], [2], [2**31 - 1], [0, 1], []])
+def test_labels_that_name_no_class_are_refused(labels: list[int]) -> None:
+    places = np.array(labels, dtype=np.int32).tobytes()
+    frame = AnswerFrame(id=1, rows=1, labels=places, probabilities=np.zeros((1, 2), dtype=np.float32).tobytes())
     with pytest.raises(EngineFailed):
-        to_columns(contract().features, BatchFrame(id=1, rows=1, columns=columns))
+        to_answers(frame, CLASSES)
+
+
+EIGHT = b"12345678"
+
+
+@pytest.mark.parametrize(
+    "packed",
+    [
+        Packed(),
+        Packed(EIGHT * 3, []),
+        Packed(EIGHT * 2, ["x"]),
+        Packed(EIGHT * 2 + b"1234", ["x"]),
+        Packed(EIGHT * 4, ["x"]),
+        Packed(EIGHT * 3, ["x", "y"]),
+        Packed(EIGHT * 3, ["x"], [EIGHT]),
+    ],
+)
+def test_a_batch_that_does_not_fit_the_contract_is_refused(packed: Packed) -> None:
+    with pytest.raises(EngineFailed):
+        Intake(contract()).columns(packed, 1)
+
+
+@given(st.binary(max_size=40), st.integers(1, 3), st.lists(st.lists(st.integers(-2, 3), max_size=2), max_size=2))
+def test_tensors_that_do_not_fit_the_contract_are_refused_and_nothing_else_is_raised(
+    piece: bytes, rows: int, shapes: list[list[int]]
+) -> None:
+    words = Column(name="w", kind=Kind.TENSOR, role=Role.FEATURE, nullable=False, datatype="BYTES", shape=(-1,))
+    intake = Intake(Contract(task=Task.REGRESSION, target="y", columns=(words,)))
+    try:
+        columns = intake.columns(Packed(b"", [], [piece], shapes), rows)
+    except EngineFailed:
+        return
+    assert columns["w"].shape[0] == rows
+    assert intake.pack(columns).tensors == [piece]
 
 
 def test_a_socket_is_reached_in_a_folder_with_a_very_long_path_and_is_private(tmp_path: Path) -> None:
@@ -217,59 +181,83 @@ def test_a_socket_is_reached_in_a_folder_with_a_very_long_path_and_is_private(tm
             assert taken.recv(5) == b"hello"
 
 
-# the fallback
+# answers
 
 
-@pytest.mark.parametrize("given_shares", [{"<=50K": 0.75, ">50K": 0.25}, [0.75, 0.25]])
-def test_a_constant_answers_with_its_label_and_shares(tmp_path: Path, given_shares: Sequence[float]) -> None:
-    write_body(tmp_path / "b", fallback=[{**CONSTANT, "probabilities": given_shares}])
-    settled = fallback.answer(read_body(tmp_path / "b"), 2)
-    assert settled is not None
-    assert (settled.labels, settled.probabilities) == (["<=50K"] * 2, [[0.75, 0.25]] * 2)
+FLOATS = st.floats(width=32) | st.sampled_from([np.nan, np.inf, -np.inf])
 
 
-def test_refuse_and_an_empty_list_answer_nothing(tmp_path: Path) -> None:
-    for number, entries in enumerate(([REFUSE, CONSTANT], [])):
-        write_body(tmp_path / str(number), fallback=entries)
-        assert fallback.answer(read_body(tmp_path / str(number)), 1) is None
-
-
-@pytest.mark.parametrize(
-    "entry",
-    [
-        {"kind": "magic"},
-        {"kind": "constant", "label": "rich"},
-        {"kind": "constant", "label": "<=50K", "probabilities": {"<=50K": 0.5}},
-        {"kind": "constant", "label": "<=50K", "probabilities": [0.9, 0.9]},
-    ],
+@given(
+    data=st.data(),
+    rows=st.integers(1, 5),
+    classes=st.sampled_from([("a", "b"), ("a", "b", "c"), ()]),
+    bad=st.sets(st.integers(0, 6), max_size=6),
 )
-def test_a_fallback_that_makes_no_sense_is_refused_and_its_rehearsal_fails(
-    tmp_path: Path, entry: dict[str, Any]
+def test_lists_of_an_answer_are_its_arrays_and_nonsense_is_none(
+    data: st.DataObject, rows: int, classes: tuple[str, ...], bad: set[int]
 ) -> None:
-    write_body(tmp_path / "b", fallback=[entry])
-    body = read_body(tmp_path / "b")
-    with pytest.raises(BundleFormat):
-        fallback.answer(body, 1)
-    assert not try_fallback(body).answered
+    wide = len(classes) or 1
+    numbers = np.array(data.draw(st.lists(FLOATS, min_size=rows * wide, max_size=rows * wide)), dtype=np.float32)
+    places = np.array(data.draw(st.lists(st.integers(-1, wide), min_size=rows, max_size=rows)), dtype=np.int32)
+    parts: dict[str, Any] = (
+        {"labels": places.tobytes(), "probabilities": numbers.tobytes()}
+        if classes
+        else {"values": numbers.astype(np.float64).tobytes()}
+    )
+    frame = AnswerFrame(id=1, rows=rows, bad=sorted(bad), reason="why", **parts)
+    asked = model_of([plain_column("n", Kind.NUMBER)], task=Task.BINARY if classes else Task.REGRESSION)
+    asked.classes = classes
+    finite = [bool(np.isfinite(row).all()) for row in numbers.reshape(rows, wide)]
+    sound = all(finite[row] or row in bad for row in range(rows))
+    sound = sound and (not classes or all(0 <= place < wide for place in places))
+    if len(bad) >= rows:
+        assert settle(frame, asked).failed
+        return
+    if not sound:
+        with pytest.raises(EngineFailed):
+            settle(frame, asked)
+        return
+    found, wanted = settle(frame, asked), to_answers(frame, classes)
+    assert (found.bad, found.reason, found.count) == (frozenset(bad), "why", rows)
+    if wanted.values is not None:
+        np.testing.assert_array_equal(found.values, wanted.values)
+    else:
+        assert wanted.labels is not None and wanted.probabilities is not None
+        assert found.labels == wanted.labels.tolist()
+        np.testing.assert_array_equal(found.probabilities, wanted.probabilities.tolist())
 
 
-@pytest.mark.parametrize(
-    ("task", "entry", "said"),
-    [
-        (Task.BINARY, CONSTANT, "Answered the label `<=50K`, marked as degraded."),
-        (Task.BINARY, REFUSE, "Refused with Retry-After."),
-        (Task.REGRESSION, {"kind": "constant", "value": 12.5}, "Answered the value 12.5, marked as degraded."),
-    ],
-)
-def test_the_way_back_is_tried_through_the_real_door(
-    tmp_path: Path, task: Task, entry: dict[str, Any], said: str
-) -> None:
-    write_body(tmp_path / "b", task=task, fallback=[entry])
-    evidence = try_fallback(read_body(tmp_path / "b"))
-    assert (evidence.answered, evidence.kind, evidence.detail) == (True, entry["kind"], said)
-    assert 0 < evidence.seconds < 5
+@pytest.mark.parametrize("change", [{"labels": b""}, {"probabilities": b"1234"}, {"values": b"12345678"}, {"rows": 2}])
+def test_an_answer_of_a_wrong_shape_is_none(change: dict[str, Any]) -> None:
+    asked = model_of([plain_column("n", Kind.NUMBER)])
+    good: dict[str, Any] = {"labels": b"\0" * 4, "probabilities": b"\0" * 8, "rows": 1, "id": 1}
+    assert settle(AnswerFrame(**good), asked).labels == ["no"]
+    with pytest.raises(EngineFailed):
+        settle(AnswerFrame(**good | change), asked)
+
+
+def test_values_that_are_finite_but_not_their_sum_are_an_answer() -> None:
+    asked = model_of([plain_column("n", Kind.NUMBER)], task=Task.REGRESSION)
+    values = np.array([1e308, 1e308])
+    assert settle(AnswerFrame(id=1, rows=2, values=values.tobytes()), asked).values == [1e308, 1e308]
 
 
 def test_a_settled_batch_says_whether_it_has_answers() -> None:
     assert Settled(reason="worker_failed").failed
     assert not Settled(values=[1.0]).failed
+
+
+@given(st.lists(st.integers(1, 4), min_size=1, max_size=5), st.booleans())
+def test_answers_cut_and_put_behind_each_other_are_the_same(sizes: list[int], is_regression: bool) -> None:
+    rows = sum(sizes)
+    if is_regression:
+        whole = Settled(values=[float(row) for row in range(rows)])
+    else:
+        whole = Settled(labels=[str(row) for row in range(rows)], probabilities=[[row, 1.0] for row in range(rows)])
+    pieces, start = [], 0
+    for size in sizes:
+        pieces.append(whole.rows(start, size))
+        start += size
+    again = joined(pieces)
+    assert (again.labels, again.probabilities, again.values) == (whole.labels, whole.probabilities, whole.values)
+    assert again.count == rows and [piece.count for piece in pieces] == sizes

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import socket
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +13,17 @@ import pytest
 
 from modelyard.adapters.onnx_engine import OnnxLoader
 from modelyard.bundle.check import check_rows
+from modelyard.bundle.intake import Intake, Packed
 from modelyard.bundle.open import Bundle, open_bundle
+from modelyard.core.codec import encode
 from modelyard.core.metrics import Task
 from modelyard.errors import BundleAltered, EngineFailed
+from modelyard.serve.children import spawner
 from modelyard.serve.messages import BodyRef, WorkerJob
-from modelyard.serve.wire import AnswerFrame, BatchFrame, to_answers, to_parts
+from modelyard.serve.wire import LATE, LENGTH, AnswerFrame, BatchFrame, connect_to, pack, to_answers, unpack_answer
 from modelyard.serve.worker import Runner, answer_golden, work
 from tests.serve.bodies import CLASSES, ROW, contract, expected, write_body
+from tests.serve.running import eventually
 
 POISON = {**ROW, "age": 500}  # beyond the graph's table: it raises
 NONSENSE = {**ROW, "score": None}  # NaN through the graph
@@ -27,10 +34,10 @@ def opened(folder: Path, **options: Any) -> Bundle:
     return open_bundle(folder, OnnxLoader())
 
 
-def answer(bundle: Bundle, rows: list[dict[str, Any]]) -> AnswerFrame:
+def answer(bundle: Bundle, rows: list[dict[str, Any]], *, deadline: float = 0.0) -> AnswerFrame:
     columns = check_rows(bundle.body.contract, rows)
-    frame = BatchFrame(id=1, rows=len(rows), columns=to_parts(contract().features, columns))
-    return Runner(bundle).answer(frame)
+    packed = Intake(bundle.body.contract).pack(columns)
+    return Runner(bundle).answer(BatchFrame(1, len(rows), packed, deadline, []))
 
 
 def test_good_rows_are_answered_as_arithmetic_says(tmp_path: Path) -> None:
@@ -92,5 +99,45 @@ def test_another_bundle_than_the_one_asked_for_stops_a_worker(tmp_path: Path) ->
 
 
 def test_a_batch_that_does_not_fit_the_contract_is_answered_as_bad(tmp_path: Path) -> None:
-    frame = Runner(opened(tmp_path / "b")).answer(BatchFrame(id=3, rows=2, columns=[]))
+    frame = Runner(opened(tmp_path / "b")).answer(BatchFrame(3, 2, Packed()))
     assert (frame.id, frame.bad) == (3, [0, 1])
+
+
+def test_a_batch_whose_callers_no_longer_wait_does_not_run(tmp_path: Path) -> None:
+    bundle = opened(tmp_path / "b")
+    late = answer(bundle, [ROW, ROW], deadline=time.monotonic() - 0.001)
+    assert (late.bad, late.reason, late.infer_us) == ([0, 1], LATE, 0.0)
+    assert answer(bundle, [ROW], deadline=time.monotonic() + 10).bad == []
+
+
+def received(stream: socket.socket) -> AnswerFrame:
+    def exactly(count: int) -> bytes:
+        data = b""
+        while len(data) < count:
+            came = stream.recv(count - len(data))
+            assert came
+            data += came
+        return data
+
+    return unpack_answer(exactly(LENGTH.unpack(exactly(LENGTH.size))[0]))
+
+
+def test_a_front_that_stops_within_a_frame_holds_up_no_other(tmp_path: Path) -> None:
+    digest = write_body(tmp_path / "b")
+    ref = BodyRef(folder=str(tmp_path / "b"), digest=digest)
+    job = WorkerJob(release="income@1", slot=0, body=ref, run_folder=str(tmp_path))
+    spawn = spawner(tmp_path / "errors", command=(sys.executable, "-m", "tests.serve.entry"))
+    process = spawn("worker", encode(job))
+    try:
+        stalled = eventually(lambda: connect_to(tmp_path, job.name))
+        packed = Intake(contract()).pack(check_rows(contract(), [ROW]))
+        frame = pack(BatchFrame(1, 1, packed))
+        with stalled, connect_to(tmp_path, job.name) as other:
+            stalled.sendall(frame[:-3])
+            time.sleep(0.05)  # so that it is the first to be turned to
+            other.sendall(frame)
+            assert received(other).bad == []
+            assert stalled.recv(1) == b""  # it was let go
+    finally:
+        process.kill()
+        process.wait()

@@ -1,4 +1,4 @@
-"""What waits for a worker, and what leaves for it together.
+"""What waits for a worker, and what comes back.
 
 Whatever arrived in one turn of the event loop, or while the worker was busy, leaves as one batch as soon as the
 worker is idle, up to the cap. There is no timer: a lone request goes at once.
@@ -6,32 +6,22 @@ worker is idle, up to the cap. There is no timer: a lone request goes at once.
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Protocol
 
-from modelyard.errors import Overloaded
-from modelyard.serve.wire import Part
+from modelyard.bundle.intake import Packed
 
-
-class Work:
-    """Rows of one request, or a piece of them; `settle` is called once with where they are in an answer."""
-
-    __slots__ = ("dead", "deadline", "parts", "queued", "rows", "settle")
-
-    def __init__(self, *, rows: int, parts: list[Part], deadline: float, settle: Settle) -> None:
-        self.rows, self.parts, self.deadline, self.settle = rows, parts, deadline, settle
-        self.dead = False  # its caller is gone or was answered otherwise
-        self.queued = False
+if TYPE_CHECKING:  # the fallback answers with what is defined here
+    from modelyard.serve.fallback import Reason
 
 
 class Settled:
     """An answer to a batch, as lists; `bad` are rows without one. A work's rows begin at its `start`."""
 
-    __slots__ = ("bad", "labels", "probabilities", "reason", "values")
+    __slots__ = ("bad", "count", "labels", "probabilities", "reason", "values")
 
     def __init__(
         self,
-        *,
         labels: list[str] | None = None,
         probabilities: list[list[float]] | None = None,
         values: list[float] | None = None,
@@ -40,75 +30,76 @@ class Settled:
     ) -> None:
         self.labels, self.probabilities, self.values = labels, probabilities, values
         self.bad, self.reason = bad, reason
+        self.count = len(values or labels or ())
 
     @property
     def failed(self) -> bool:
         """Say whether no row has an answer."""
         return self.labels is None and self.values is None
 
+    def rows(self, start: int, count: int) -> Settled:
+        """Return some of the rows."""
+        end = start + count
+        if self.values is not None:
+            return Settled(None, None, self.values[start:end])
+        assert self.labels is not None and self.probabilities is not None
+        return Settled(self.labels[start:end], self.probabilities[start:end])
 
-Settle = Callable[[Work, Settled, int], None]
+
+def joined(pieces: list[Settled]) -> Settled:
+    """Put answers behind each other."""
+    if pieces[0].values is not None:
+        return Settled(values=[value for piece in pieces for value in piece.values or ()])
+    return Settled(
+        labels=[label for piece in pieces for label in piece.labels or ()],
+        probabilities=[shares for piece in pieces for shares in piece.probabilities or ()],
+    )
 
 
-class Queue:
-    """Works in the order they came, bounded in rows. Of one thread, the event loop's."""
+class Said:
+    """What goes with every answer."""
 
-    def __init__(self, *, most_rows: int, batch_rows: int) -> None:
-        self.most_rows, self.batch_rows = most_rows, batch_rows
-        self.rows = 0  # of works that are alive
-        self._works: deque[Work] = deque()
+    __slots__ = ("degraded", "release", "request_id", "served_by")
 
-    def __len__(self) -> int:
-        return len(self._works)
+    def __init__(self, release: str, served_by: str, request_id: str, degraded: str | None) -> None:
+        self.release = release
+        self.served_by = served_by  # the release, or its fallback
+        self.request_id = request_id
+        self.degraded = degraded  # the reason
 
-    def put(self, works: list[Work]) -> None:
-        """Take the works of a request, all or none; raises Overloaded."""
-        rows = sum(work.rows for work in works)
-        if self.rows + rows > self.most_rows:
-            raise Overloaded(f"{self.rows} rows wait, {rows} more came, and {self.most_rows} is the bound.")
-        for work in works:
-            if work.rows > self.batch_rows:
-                raise ValueError(f"A work of {work.rows} rows is above the cap of {self.batch_rows}.")
-            work.queued = True
-            self._works.append(work)
-        self.rows += rows
 
-    def forget(self, work: Work) -> None:
-        """Drop a work whose caller is gone; it leaves no room taken."""
-        work.dead = True
-        if work.queued:
-            work.queued = False
-            self.rows -= work.rows
-            while self._works and not self._works[0].queued:
-                self._works.popleft()
+class Work(Protocol):
+    """Rows of one request, or a piece of them. `settle` is called once, or `lost`."""
 
-    def take(self, now: float) -> list[Work]:
-        """Return the next batch: in order, never above the cap, without dead works or those past their deadline."""
-        batch: list[Work] = []
-        rows = 0
-        while self._works:
-            work = self._works[0]
-            if not work.queued or work.deadline <= now:
-                self._works.popleft()
-                self._leave(work)
-                continue
-            if rows + work.rows > self.batch_rows:
-                break
-            self._works.popleft()
-            self._leave(work)
-            batch.append(work)
-            rows += work.rows
-        return batch
+    rows: int
+    size_bytes: int
+    packed: Packed
+    deadline: float
+    priority: int  # as priority.py numbers them
+    queued: bool  # it waits
+    dead: bool  # its caller is gone or was answered otherwise
+    retried: bool  # a worker was lost with it before
+    sent: float  # when it left for a worker
 
-    def clear(self) -> list[Work]:
-        """Return all works that are alive, and keep none."""
-        works = [work for work in self._works if work.queued]
-        self._works.clear()
-        for work in works:
-            self._leave(work)
-        return works
+    traceparent: str  # how the request's trace goes on; empty where it is not traced
 
-    def _leave(self, work: Work) -> None:
-        if work.queued:
-            work.queued = False
-            self.rows -= work.rows
+    @property
+    def body_digest(self) -> bytes:
+        """Return what tells the request's body from others."""
+        ...
+
+    def left(self, traces: Sequence[str]) -> None:
+        """A traced work left for a worker, with these traced ones beside it."""
+        ...
+
+    def settle(self, settled: Settled, start: int) -> None:
+        """Take the answer; the rows are at `start`."""
+        ...
+
+    def lost(self, reason: Reason) -> None:
+        """The worker went away with the rows."""
+        ...
+
+    def broke(self, fault: Exception) -> None:
+        """One of the two above failed, by a fault of ours."""
+        ...

@@ -15,16 +15,17 @@ from modelyard.serve.processes import start_ticks
 
 FIRST_BACKOFF_S = 0.1
 MOST_BACKOFF_S = 10.0
+RETIRE_S = 2.0  # for a retired process to end by itself
 HEALTHY_S = 30.0  # after this long without a failure the backoff begins anew
 
 ProcessKind = Literal["front", "worker"]
 
 
 class Spawn(Protocol):
-    """Starts a process that reads its job as JSON from its standard input."""
+    """Starts a process that reads its job as JSON from its standard input; without a job it waits for one there."""
 
     def __call__(
-        self, kind: ProcessKind, job_json: bytes, *, pass_fds: Sequence[int] = ()
+        self, kind: ProcessKind, job_json: bytes | None, *, pass_fds: Sequence[int] = ()
     ) -> subprocess.Popen[bytes]: ...
 
 
@@ -34,7 +35,7 @@ def spawner(errors: Path, *, command: Sequence[str] = (sys.executable, "-m", "mo
     Each has a session of its own, so that Ctrl-C reaches the supervisor alone and requests in flight can finish.
     """
 
-    def spawn(kind: ProcessKind, job_json: bytes, *, pass_fds: Sequence[int] = ()) -> subprocess.Popen[bytes]:
+    def spawn(kind: ProcessKind, job_json: bytes | None, *, pass_fds: Sequence[int] = ()) -> subprocess.Popen[bytes]:
         with errors.open("ab") as file:
             process = subprocess.Popen(
                 [*command, kind],
@@ -44,12 +45,18 @@ def spawner(errors: Path, *, command: Sequence[str] = (sys.executable, "-m", "mo
                 pass_fds=tuple(pass_fds),
                 start_new_session=True,
             )
-        assert process.stdin is not None
-        with contextlib.suppress(BrokenPipeError), process.stdin as pipe:
-            pipe.write(job_json)
+        if job_json is not None:
+            give(process, job_json)
         return process
 
     return spawn
+
+
+def give(process: subprocess.Popen[bytes], job_json: bytes) -> None:
+    """Write a process its job; one that is gone already is found by whoever watches it."""
+    assert process.stdin is not None
+    with contextlib.suppress(BrokenPipeError), process.stdin as pipe:
+        pipe.write(job_json)
 
 
 class Child:
@@ -62,6 +69,7 @@ class Child:
         self.restarts = 0
         self.started_at = 0.0
         self.retired = False  # it is to end and not to come again
+        self._retired_at: float | None = None
         self._start = start
         self._process: subprocess.Popen[bytes] | None = None
         self._ticks = 0
@@ -101,8 +109,17 @@ class Child:
 
     def retire(self) -> None:
         """End the process for good."""
-        self.retired = True
-        self.send(signal.SIGTERM)
+        if not self.retired:
+            self.retired = True
+            self.send(signal.SIGTERM)
+
+    def is_gone(self, now: float) -> bool:
+        """Say whether a retired process has ended; one that does not is killed."""
+        if self._retired_at is None:
+            self._retired_at = now
+        if now - self._retired_at > RETIRE_S:
+            self.send(signal.SIGKILL)
+        return self.has_ended
 
     def send(self, number: signal.Signals) -> None:
         """Send a signal to the process, if there is one."""

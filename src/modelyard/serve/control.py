@@ -31,14 +31,19 @@ class Running(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     orphans: int  # processes that a dead supervisor left, which still answer
 
 
-def poke(run_folder: Path, verb: Literal["reload", "stop"]) -> Done:
+def poke(run_folder: Path, verb: Literal["reload", "follow", "stop"]) -> Done:
     """Give a command to the supervisor; raises NotRunning where none answers."""
-    return _ask(run_folder, verb, Done)
+    return _ask(run_folder, {"verb": verb}, Done)
+
+
+def load(run_folder: Path, verb: Literal["warm", "cool"], release: str) -> Done:
+    """Have the supervisor load a release beside those that answer, or let go of it; raises NotRunning."""
+    return _ask(run_folder, {"verb": verb, "release": release}, Done)
 
 
 def status(run_folder: Path) -> Status:
     """Ask the supervisor how the service is; raises NotRunning where none answers."""
-    return _ask(run_folder, "status", Status)
+    return _ask(run_folder, {"verb": "status"}, Status)
 
 
 def stop(run_folder: Path, timeout_s: float) -> str:
@@ -88,7 +93,16 @@ def follow_locally(run_folder: Path, traffic: Traffic) -> None:
             raise UnknownName("release with workers here", release, tuple(copy.bodies))
     if traffic.epoch <= copy.traffic.epoch:
         raise StoreConflict(f"Epoch {traffic.epoch} is not above the local copy's {copy.traffic.epoch}. Read it again.")
-    write_atomic(path, encode_pretty(Routes(traffic=traffic, bodies=copy.bodies)), mode=0o600)
+    previous = {name: other for name, other in copy.previous.items() if name in traffic.shares}
+    write_atomic(path, encode_pretty(Routes(traffic=traffic, bodies=copy.bodies, previous=previous)), mode=0o600)
+
+
+def local_traffic(run_folder: Path) -> Traffic | None:
+    """Return the traffic table of the local copy; None where there is none."""
+    try:
+        return decode((run_folder / TRAFFIC_FILE).read_bytes(), Routes).traffic
+    except (OSError, msgspec.MsgspecError):
+        return None
 
 
 def wait_ready(run_folder: Path, timeout_s: float) -> Status:
@@ -100,19 +114,19 @@ def wait_ready(run_folder: Path, timeout_s: float) -> Status:
             state = status(run_folder)
             if state.ready:
                 return state
-            last = f"the front's report was {state.front}"
+            last = f"the fronts' reports were {state.fronts}"
         time.sleep(0.02)
     raise ServiceError(f"The service in `{run_folder}` was not ready after {timeout_s:g} s; {last}.")
 
 
-def _ask(run_folder: Path, verb: str, kind: type[T]) -> T:
+def _ask(run_folder: Path, line: dict[str, str], kind: type[T]) -> T:
     try:
         sock = connect_to(run_folder, CONTROL_SOCKET, timeout_s=POKE_TIMEOUT_S)
     except OSError as fault:
         raise NotRunning(f"No supervisor answers in `{run_folder}`: {fault.strerror}.") from fault
     with sock, sock.makefile("rwb") as stream:
         try:
-            stream.write(encode({"verb": verb}) + b"\n")
+            stream.write(encode(line) + b"\n")
             stream.flush()
             reply = stream.readline()
         except OSError as fault:

@@ -3,34 +3,42 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 from modelyard.bundle.format import Body
-from modelyard.bundle.open import read_body, verify
-from modelyard.core.arrays import Columns
 from modelyard.core.clock import Clock
-from modelyard.core.contract import Contract, Kind
-from modelyard.errors import BundleError, ContractBroken
-from modelyard.serve import v2
-from modelyard.serve.call import Call
-from modelyard.serve.doors import Door, Malformed, TooLarge, fault_records, refusal
-from modelyard.serve.http import TEXT, Code, Request
+from modelyard.errors import ContractBroken
+from modelyard.serve import priority
+from modelyard.serve.batching import Work
+from modelyard.serve.breaker import State
+from modelyard.serve.call import FAULT, Call
+from modelyard.serve.deadlines import Deadlines
+from modelyard.serve.doors import Door, Malformed, TooLarge
+from modelyard.serve.keys import Keys
 from modelyard.serve.lane import Lane
 from modelyard.serve.log import Log
 from modelyard.serve.messages import Limits, Routes
 from modelyard.serve.metrics import Metrics
+from modelyard.serve.pages import pages, questions
+from modelyard.serve.poison import Poison, digest_of
+from modelyard.serve.request import Code, Request
+from modelyard.serve.retry import RetryBudget
 from modelyard.serve.routing import choose
-from modelyard.serve.rows import RowsDoor
+from modelyard.serve.table import Table
+from modelyard.serve.telling import BREAKER, Teller
+from modelyard.serve.trace import Trace
+from modelyard.serve.tracer import Tracer
+from modelyard.serve.v2_pages import missing
+from modelyard.serve.wire import LATE, AnswerFrame
 
 Handler = Callable[[Request], None]
 
+COLLECT_S = 0.5  # after a release left, until what was kept of it is collected
 MOST_ERROR = 1000  # characters of a fault that callers are told in one line
-_FRONT = b"x-served-by: front\r\n"
-_ROWS, _V2 = RowsDoor(), v2.V2Door()
 
 
 class Desk:
@@ -47,294 +55,306 @@ class Desk:
         version: str,
         clock: Clock,
         log: Log | None = None,
+        metrics: Metrics | None = None,
+        tracer: Tracer | None = None,
+        keys: Keys | None = None,
+        pin_versions: bool = False,
+        trace_sample: float = 0.0,
     ) -> None:
-        self.service, self.run_folder, self.alias, self.workers = service, run_folder, alias, workers
-        self.limits, self.version, self.clock, self.log = limits, version, clock, log
-        self.metrics = Metrics()
-        self.lanes: dict[str, Lane] = {}
-        self.routes: Routes | None = None
-        self.coming: Routes | None = None  # a newer table whose workers are not all ready
+        self.service, self.alias, self.limits, self.version = service, alias, limits, version
+        self.run_folder, self.keys, self.pin_versions = run_folder, keys, pin_versions
+        self.trace_sample = trace_sample
+        self.metrics = metrics or Metrics()
+        self.teller = Teller(metrics=self.metrics, clock=clock, log=log, tracer=tracer)
+        self.table = Table(run_folder=run_folder, workers=workers, limits=limits, watcher=self, switched=self._switched)
         self.draining = False
-        self.retry_after = b"retry-after: %d\r\n" % limits.retry_after_s
+        self.retry_after_s = limits.retry_after_s
+        self.poison = Poison()
+        self.on_news: Callable[[], None] | None = None  # called when the supervisor waits to hear of something
+        self.deadlines: Deadlines
+        now = time.monotonic()
+        self._budget = RetryBudget(now, share=limits.retry_share)
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._only: Lane | None = None  # the one release in the table, where it is one
         self._paths: dict[bytes, dict[bytes, Handler]] = {}
-        self._known: dict[str, list[tuple[str, frozenset[str]]]] = {}
+        self._questions: dict[bytes, tuple[Door, str | None]] = {}  # the paths of predictions, found first
+        self._deadline_s = limits.deadline_ms / 1000
+        self._tracer = tracer
+        self.good, self.told = self.teller.good, self.teller.ended
+
+    @property
+    def lanes(self) -> dict[str, Lane]:
+        return self.table.lanes
+
+    @property
+    def routes(self) -> Routes | None:
+        return self.table.routes
 
     @property
     def ready(self) -> bool:
         """Say whether every release in the shares just answered its golden requests correctly."""
-        return not self.draining and self.routes is not None and all(lane.ready for lane in self._live())
+        return not self.draining and self.routes is not None and all(lane.ready for lane in self.table.live)
+
+    @property
+    def alive(self) -> bool:
+        """Say whether every last batch finished in time, or there was none."""
+        return all(lane.alive for lane in self.table.live)
 
     @property
     def epoch(self) -> int:
-        return -1 if self.routes is None else self.routes.traffic.epoch
+        return self.table.epoch
 
-    # the traffic table
+    @property
+    def suspects(self) -> tuple[str, ...]:
+        """Return the releases with rows that may have ended a worker."""
+        return tuple(release for release, lane in self.lanes.items() if lane.has_suspects)
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         """Begin to look for workers."""
         self._loop = loop
-        for lane in self.lanes.values():
-            lane.start(loop)
-
-    def adopt(self, routes: Routes) -> None:
-        """Follow a traffic table, once its releases answer; only one with a higher epoch is taken.
-
-        The same epoch may bring other bodies that are kept warm.
-        """
-        newest = max(self.epoch, -1 if self.coming is None else self.coming.traffic.epoch)
-        if routes.traffic.epoch < newest or (routes == self.routes and self.coming is None):
-            return
-        for release, ref in routes.bodies.items():
-            if release not in self.lanes:
-                self._open(release, Path(ref.folder), ref.digest)
-        if any(release not in self.lanes for release in routes.traffic.shares):
-            return
-        self.coming = routes
-        if self.routes is None or routes.traffic == self.routes.traffic:
-            self._switch()
-
-    def switch_if_ready(self) -> None:
-        """Take the newer table once all its releases answer."""
-        if self.coming is not None and all(self.lanes[release].ready for release in self.coming.traffic.shares):
-            self._switch()
-
-    def close(self) -> None:
-        """Let go of all workers."""
-        for lane in self.lanes.values():
-            lane.close()
-
-    def _open(self, release: str, folder: Path, digest: str) -> None:
-        try:
-            verify(folder, wanted=digest)
-            self.open(release, read_body(folder))
-        except (BundleError, ContractBroken) as fault:
-            self.note("release_refused", release=release, why=str(fault))
+        self.deadlines = Deadlines(loop)
+        self.table.start(loop)
 
     def open(self, release: str, body: Body) -> None:
         """Know a release; raises ContractBroken where its golden requests break its own contract."""
-        lane = Lane(release, body, run_folder=self.run_folder, workers=self.workers, limits=self.limits, watcher=self)
-        self.lanes[release] = lane
-        self._known[release] = _complete_categories(body.contract)
-        if self._loop is not None:
-            lane.start(self._loop)
+        self.table.open(release, body)
 
-    def _switch(self) -> None:
-        assert self.coming is not None
-        self.routes, self.coming = self.coming, None
-        for release in [release for release in self.lanes if release not in self.routes.bodies]:
-            self.lanes.pop(release).close()
-            self._known.pop(release)
-        self._paths = self._all_paths(self.routes)
-        self.note("traffic", epoch=self.epoch, shares=self.routes.traffic.shares)
+    def adopt(self, routes: Routes) -> None:
+        """Follow a traffic table, once its releases answer."""
+        self.table.adopt(routes)
 
-    def _live(self) -> list[Lane]:
-        if self.routes is None:
-            return []
-        return [self.lanes[release] for release, share in self.routes.traffic.shares.items() if share > 0]
+    def switch_if_ready(self) -> None:
+        """Take the newer table once all its releases answer."""
+        self.table.switch_if_ready()
+
+    def close(self) -> None:
+        """Let go of all workers."""
+        self.table.close()
 
     # requests
 
     def handle(self, request: Request) -> None:
         """Answer a request, now or later; nothing that it does is raised."""
         try:
-            methods = self._paths.get(request.path)
+            question = self._questions.get(request.path)
+            if question is not None and request.method == b"POST":
+                self.infer(request, question[0], question[1])
+                return
+            methods = self._paths.get(request.path) or self._paths.get(_any_version(request.path))
             if methods is None:
-                self._refuse(request, Code.NOT_FOUND, "There is nothing at this path.")
+                self.refuse(request, Code.NOT_FOUND, missing(request.path, self.service))
                 return
             handler = methods.get(b"GET" if request.method == b"HEAD" else request.method)
             if handler is None:
                 allowed = b"allow: " + b", ".join(sorted(methods)) + b"\r\n"
-                self._refuse(request, Code.WRONG_METHOD, "This path does not take this method.", headers=allowed)
+                self.refuse(request, Code.WRONG_METHOD, "This path does not take this method.", extra=allowed)
                 return
             handler(request)
         except Exception as fault:  # noqa: BLE001 - a fault of ours must neither leave a caller without reply nor leak
             self.note("front_fault", request=request.id, why=f"{type(fault).__name__}: {fault}"[:500])
-            self._refuse(request, Code.FAILED, "The service failed on this request; its log has the details.")
+            self.refuse(request, Code.FAILED, FAULT)
 
-    def _infer(self, request: Request, door: Door, release: str | None = None) -> None:
-        if release is None:
-            assert self.routes is not None
-            key = request.headers.get(b"x-routing-key")
-            release, _ = choose(self.routes.traffic, request.id if key is None else key.decode("latin-1"))
-        lane = self.lanes[release]
-        coding = request.headers.get(b"content-encoding", b"identity")
-        if coding.lower() != b"identity":
-            message = "The body is compressed; send it as it is, without Content-Encoding."
-            self._refuse(request, Code.WRONG_CODING, message, release=release, door=door.name)
+    def infer(self, request: Request, door: Door, release: str | None = None) -> None:
+        """Answer a request for predictions, now or later."""
+        now = request.arrived
+        if self.keys is not None and not self._may_ask(request, self.keys, door, now):
             return
+        lane = self._lane(request) if release is None else self.lanes[release]
+        headers = request.headers
+        trace = None if self._tracer is None else self._tracer.begin(headers, now)
         try:
-            deadline_s = self._deadline_s(request)
-            asked = door.read(request.body, lane.body, self.limits)
+            deadline_s, urgency = self._deadline_s, priority.NORMAL
+            if not request.is_plain:
+                if headers.get(b"content-encoding", b"identity").lower() != b"identity":
+                    message = "The body is compressed; send it as it is, without Content-Encoding."
+                    self.refuse(request, Code.WRONG_CODING, message, lane=lane, door=door, trace=trace)
+                    return
+                if b"x-deadline-ms" in headers:
+                    deadline_s = self._wanted_s(headers)
+                if b"x-priority" in headers:
+                    urgency = _urgency(headers)
+            asked = door.read(request, lane.model)
+            wishes = asked.wishes
+            if wishes is not None:
+                if wishes.timeout_s is not None:
+                    deadline_s = min(deadline_s, wishes.timeout_s)
+                if wishes.priority is not None:
+                    urgency = wishes.priority
         except Malformed as fault:
-            self._refuse(request, Code.MALFORMED, str(fault), release=release, door=door.name)
+            self.refuse(request, Code.MALFORMED, str(fault), lane=lane, door=door, trace=trace)
             return
         except TooLarge as fault:
-            self._refuse(request, Code.TOO_LARGE, str(fault), release=release, door=door.name)
+            self.refuse(request, Code.TOO_LARGE, str(fault), lane=lane, door=door, trace=trace)
             return
         except ContractBroken as fault:
-            self._count_faults(lane, fault)
-            self._refuse(
-                request,
-                Code.BROKEN_CONTRACT,
-                str(fault)[:MOST_ERROR],
-                release=release,
-                door=door.name,
-                faults=fault.faults,
-            )
+            self.teller.broken(lane.model, fault.faults)
+            message = str(fault)[:MOST_ERROR]
+            self.refuse(request, Code.BROKEN_CONTRACT, message, lane=lane, door=door, trace=trace, faults=fault.faults)
             return
-        self._count_unknown(release, asked.columns)
-        deadline = request.arrived + deadline_s
-        call = Call(request=request, door=door.name, asked=asked, lane=lane, deadline=deadline, teller=self)
-        call.start(self._loop)
+        if self.poison.suspects and self._is_poison(request, lane, door, trace, now):
+            return
+        if lane.model.watches_categories:
+            for name in lane.model.unknown_categories(asked.packed):
+                self.metrics.unknown.add(lane.release, name)
+        Call(request, door, asked, lane, now + deadline_s, urgency, self, trace).start(now)
 
-    def _deadline_s(self, request: Request) -> float:
-        given = request.headers.get(b"x-deadline-ms")
-        if given is None:
-            return self.limits.deadline_ms / 1000
+    def refuse(
+        self,
+        request: Request,
+        code: Code,
+        message: str,
+        *,
+        lane: Lane | None = None,
+        door: Door | None = None,
+        trace: Trace | None = None,
+        faults: Sequence[str] = (),
+        retry_after_s: int | None = None,
+        extra: bytes = b"",
+    ) -> None:
+        """Refuse a request that was not queued, and count it."""
+        if request.sent:
+            return
+        by = b"front" if lane is None else lane.model.release_bytes
+        release, name = "" if lane is None else lane.release, "" if door is None else door.name
+        self.teller.refused(request, code, release, name, trace)
+        if trace is not None:
+            request.trace = trace.traceparent
+        request.refuse(code, message, served_by=by, faults=faults, retry_after_s=retry_after_s, extra=extra)
+
+    # what calls and lanes tell
+
+    def may_retry(self, lane: Lane) -> bool:
+        """Take leave for one retry."""
+        allowed = self._budget.take(time.monotonic())
+        self.metrics.retries.add(lane.release, "tried" if allowed else "refused")
+        return allowed
+
+    def shed(self, call: Call, why: str) -> None:
+        if why == "gone":
+            self.metrics.dropped.add(call.lane.release, why, by=call.rows)
+        else:
+            self.metrics.refuse(call.lane.release, why)
+
+    def answered(self, lane: Lane, batch: Sequence[Work], frame: AnswerFrame, took_s: float) -> None:
+        if not batch[0].retried:  # what is tried again is alone in its batch, and is no new request
+            self._budget.asked(time.monotonic(), by=len(batch))
+        if self.poison.suspects and frame.reason != LATE:  # the worker survived them, whatever it answered
+            for work in batch:
+                self.poison.clear(work.body_digest)
+        self.teller.answered(lane, batch, frame, took_s)
+
+    def encoded(self, lane: Lane, each_s: float) -> None:
+        self.teller.encoded(lane, each_s)
+
+    def blame(self, batch: Sequence[Work]) -> None:
+        """Note once, for each body of a batch, that it was with a worker when that was lost."""
+        now = time.monotonic()
+        for digest in {work.body_digest for work in batch}:
+            self.poison.blame(digest, now)
+
+    def dropped(self, release: str, rows: int, reason: str) -> None:
+        self.metrics.dropped.add(release, reason, by=rows)
+
+    def breaker_moved(self, release: str, before: State, after: State) -> None:
+        self.metrics.breaker_state.put(release, value=BREAKER[after])
+        if after is State.OPEN:
+            self.metrics.breaker_opened.add(release)
+        self.note("breaker", release=release, before=before.value, after=after.value)
+
+    def suspects_changed(self) -> None:
+        if self.on_news is not None:
+            self.on_news()
+
+    def note(self, event: str, **facts: object) -> None:
+        """Log what happened to the service itself."""
+        if event == "golden":
+            self.switch_if_ready()
+            if self.on_news is not None:
+                self.on_news()
+        self.teller.note(event, **facts)
+
+    def measure(self) -> None:
+        """Bring the gauges up to date."""
+        metrics = self.metrics
+        for release, lane in self.lanes.items():
+            metrics.queue.put(release, value=lane.queue.rows)
+            metrics.queue_bytes.put(release, value=lane.queue.size_bytes)
+            metrics.ready.put(release, value=int(lane.ready))
+            metrics.workers.put(release, value=sum(link.is_ready for link in lane.links))
+        metrics.epoch.put(value=self.epoch)
+        metrics.poisoned.put(value=self.poison.count(time.monotonic()))
+        log = self.teller.log
+        if log is not None:
+            metrics.follow(metrics.log_drops, log.dropped)
+            metrics.log_sampled.put(value=log.p)
+
+    # ours
+
+    def _lane(self, request: Request) -> Lane:
+        if self._only is not None:
+            return self._only
+        assert self.routes is not None
+        key = request.headers.get(b"x-routing-key")
+        release, _ = choose(self.routes.traffic, request.id if key is None else key.decode("latin-1"))
+        return self.lanes[release]
+
+    def _may_ask(self, request: Request, keys: Keys, door: Door | None, now: float) -> bool:
+        """Say whether the caller's key allows the request; refuse it where not."""
+        label = keys.check(request.headers)
+        if label is None:
+            message = "An API key is needed: send it as `Authorization: Bearer KEY` or `X-API-Key: KEY`."
+            self.refuse(request, Code.NO_KEY, message, door=door)
+            return False
+        wait_s = keys.allow(label, now)
+        if wait_s is not None:
+            self.metrics.refuse("", "rate")
+            message = "This key has asked more often than it may."
+            self.refuse(request, Code.TOO_MANY, message, door=door, retry_after_s=max(1, math.ceil(wait_s)))
+            return False
+        return True
+
+    def _is_poison(self, request: Request, lane: Lane, door: Door, trace: Trace | None, now: float) -> bool:
+        """Refuse a body that twice ended a worker."""
+        left_s = self.poison.blocked(digest_of(request.body), now)
+        if left_s is None:
+            return False
+        self.metrics.refuse(lane.release, "poisoned")
+        message = "Workers ended twice while they had this very body; it is refused for a while."
+        wait_s = math.ceil(left_s)
+        self.refuse(request, Code.NOT_NOW, message, lane=lane, door=door, trace=trace, retry_after_s=wait_s)
+        return True
+
+    def _wanted_s(self, headers: dict[bytes, bytes]) -> float:
         try:
-            wanted = float(given)
+            wanted = float(headers[b"x-deadline-ms"])
         except ValueError:
             wanted = math.nan
         if not wanted > 0:
             raise Malformed("`X-Deadline-Ms` must be a number of milliseconds above 0.")
         return min(wanted, self.limits.most_deadline_ms) / 1000
 
-    def _refuse(
-        self,
-        request: Request,
-        code: Code,
-        message: str,
-        *,
-        release: str = "",
-        door: str = "",
-        faults: tuple[str, ...] = (),
-        headers: bytes = b"",
-    ) -> None:
-        by = b"x-served-by: %s\r\n" % release.encode() if release else _FRONT
-        request.reply(code, refusal(message, request.id, faults), headers=by + headers)
-        self.metrics.requests.add(release, door, str(int(code)))
-        self._log_request(request, release, door, code, rows=0)
-
-    # what is told
-
-    def told(self, call: Call, code: Code, degraded: str | None) -> None:
-        """Count and log how a call ended."""
-        release, metrics = call.lane.release, self.metrics
-        metrics.requests.add(release, call.door, str(int(code)))
-        metrics.seconds.add(release, call.door, value=time.monotonic() - call.request.arrived)
-        if code is Code.OK:
-            metrics.rows.add(release, by=call.asked.rows)
-        if degraded is not None:
-            metrics.degraded.add(release, degraded)
-        elif code is Code.NOT_NOW and call.lane.trouble is None:
-            metrics.overloads.add(release)
-        self._log_request(call.request, release, call.door, code, rows=call.asked.rows, degraded=degraded)
-
-    def batch_done(self, release: str, infer_s: float) -> None:
-        self.metrics.batches.add(release)
-        self.metrics.infer.add(release, value=infer_s)
-
-    def dropped(self, release: str, rows: int) -> None:
-        self.metrics.dropped.add(release, by=rows)
-
-    def note(self, event: str, **facts: object) -> None:
-        """Log what happened to the service itself."""
-        if event == "golden":
-            self.switch_if_ready()
-        if self.log is not None:
-            self.log.write({"time": self.clock.now(), "event": event, **facts})
-
-    def _log_request(
-        self, request: Request, release: str, door: str, code: Code, *, rows: int, degraded: str | None = None
-    ) -> None:
-        if self.log is None:
+    def _switched(self, gone: str) -> None:
+        """Take in that the table changed, or let go of a release that left it."""
+        if gone:
+            self.teller.forget(gone)
+            if self._loop is not None:  # its lane and types refer to each other; the collector seldom walks so far
+                self._loop.call_later(COLLECT_S, gc.collect)
             return
-        line: dict[str, Any] = {
-            "time": self.clock.now(),
-            "event": "request",
-            "request": request.id,
-            "release": release,
-            "door": door,
-            "code": int(code),
-            "rows": rows,
-            "ms": round((time.monotonic() - request.arrived) * 1000, 3),
-        }
-        if degraded is not None:
-            line["degraded"] = degraded
-        self.log.write(line)
-
-    def _count_faults(self, lane: Lane, broken: ContractBroken) -> None:
-        known = {column.name for column in lane.body.contract.columns}
-        for record in fault_records(broken.faults):
-            column = record["column"] if record["column"] in known else "(unknown)"
-            self.metrics.faults.add(lane.release, column)
-
-    def _count_unknown(self, release: str, columns: Columns) -> None:
-        for name, known in self._known[release]:
-            for value in columns[name].tolist():
-                if value is not None and value not in known:
-                    self.metrics.unknown.add(release, name)
-
-    # the other paths
-
-    def _all_paths(self, routes: Routes) -> dict[bytes, dict[bytes, Handler]]:
-        """Return every path that the table gives, with its methods."""
-        paths: dict[bytes, dict[bytes, Handler]] = {
-            b"/v2": {b"GET": lambda request: self._say(request, v2.server_metadata(self.version))},
-            b"/v2/health/live": {b"GET": self._health_live},
-            b"/v2/health/ready": {b"GET": self._health_ready},
-            b"/metrics": {b"GET": self._metrics},
-            b"/predict": {b"POST": lambda request: self._infer(request, _ROWS)},
-        }
-        if self.alias is not None:
-            paths[self.alias.encode()] = paths[b"/predict"]
-        live = [release for release, share in routes.traffic.shares.items() if share > 0]
-        model = b"/v2/models/" + self.service.encode()
-        paths |= self._model_paths(model, None, live)
-        for release in live:
-            paths |= self._model_paths(model + b"/versions/" + release.partition("@")[2].encode(), release, [release])
-        return paths
-
-    def _model_paths(self, root: bytes, release: str | None, live: list[str]) -> dict[bytes, dict[bytes, Handler]]:
-        lanes = [self.lanes[name] for name in live]
-        metadata = v2.model_metadata(lanes[0].body, self.service, [name.partition("@")[2] for name in live])
-
-        def ready(request: Request) -> None:
-            good = not self.draining and all(lane.ready for lane in lanes)
-            self._say(request, b'{"ready":true}' if good else b'{"ready":false}', good=good)
-
-        return {
-            root: {b"GET": lambda request: self._say(request, metadata)},
-            root + b"/ready": {b"GET": ready},
-            root + b"/infer": {b"POST": lambda request: self._infer(request, _V2, release)},
-        }
-
-    def _health_live(self, request: Request) -> None:
-        good = all(lane.alive for lane in self._live())
-        self._say(request, b'{"live":true}' if good else b'{"live":false}', good=good)
-
-    def _health_ready(self, request: Request) -> None:
-        self._say(request, b'{"ready":true}' if self.ready else b'{"ready":false}', good=self.ready)
-
-    def _metrics(self, request: Request) -> None:
-        metrics = self.metrics
-        for lane in self.lanes.values():
-            metrics.queue.put(lane.release, value=lane.queue.rows)
-            metrics.ready.put(lane.release, value=int(lane.ready))
-        metrics.epoch.put(value=self.epoch)
-        if self.log is not None:
-            metrics.log_drops.put(value=self.log.dropped)
-        self._say(request, metrics.text(), kind=TEXT)
-
-    def _say(self, request: Request, body: bytes, *, good: bool = True, kind: bytes = b"application/json") -> None:
-        request.reply(Code.OK if good else Code.NOT_NOW, body, kind=kind, headers=_FRONT)
+        live = self.table.live
+        self._only = live[0] if len(live) == 1 else None
+        self._paths, self._questions = pages(self), questions(self)
+        assert self.routes is not None
+        self.note("traffic", epoch=self.epoch, shares=self.routes.traffic.shares)
 
 
-def _complete_categories(contract: Contract) -> list[tuple[str, frozenset[str]]]:
-    """Return the category columns of which every value that was seen is known, with those values."""
-    return [
-        (column.name, frozenset(column.categories))
-        for column in contract.features
-        if column.kind is Kind.CATEGORY and column.distinct == len(column.categories)
-    ]
+def _urgency(headers: dict[bytes, bytes]) -> int:
+    try:
+        return priority.read(headers[b"x-priority"])
+    except ValueError as fault:
+        raise Malformed(str(fault)) from fault
+
+
+def _any_version(path: bytes) -> bytes:
+    """Return the path with its version left open, if it has one."""
+    head, found, rest = path.partition(b"/versions/")
+    return head + b"/versions/*" + rest[len(rest.partition(b"/")[0]) :] if found else b""

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 import msgspec
 
-from modelyard.bundle.format import Body
-from modelyard.core.arrays import Columns
-from modelyard.serve.batching import Settled
+from modelyard.bundle.intake import Packed
+from modelyard.serve.batching import Said, Settled
 from modelyard.serve.messages import Limits
+from modelyard.serve.model import Model
+from modelyard.serve.request import Request
 
 
 class Malformed(Exception):
@@ -23,27 +23,36 @@ class TooLarge(Exception):
     """The body has more rows than a request may have; the text is for the caller."""
 
 
-@dataclass(frozen=True)
-class Said:
-    """What goes with every answer."""
+class Wish(Protocol):
+    """What the body of a request may ask for."""
 
-    release: str
-    served_by: str  # the release, or its fallback
-    request_id: str
-    degraded: str | None  # the reason
+    @property
+    def timeout_s(self) -> float | None: ...
+
+    @property
+    def priority(self) -> int | None: ...
 
 
 class Asked(Protocol):
     """A request as its door read it."""
 
     @property
-    def columns(self) -> Columns: ...
-
-    @property
     def rows(self) -> int: ...
 
-    def answer(self, settled: Settled, body: Body, said: Said) -> bytes:
-        """Return the body of the reply; `settled` has the rows of this request only."""
+    @property
+    def packed(self) -> Packed: ...
+
+    @property
+    def wishes(self) -> Wish | None:
+        """What it wants of its deadline and its class, beside its headers; None where it says nothing."""
+        ...
+
+    def answer_row(self, settled: Settled, place: int) -> bytes | None:
+        """Return the usual answer to a request of one row, in JSON, from its place in a batch; None: ask `answer`."""
+        ...
+
+    def answer(self, settled: Settled, model: Model, said: Said) -> tuple[bytes, bytes, bytes]:
+        """Return body, content type and further header lines; `settled` has the rows of this request only."""
         ...
 
 
@@ -53,10 +62,12 @@ class Door(Protocol):
     @property
     def name(self) -> str: ...
 
-    def read(self, data: bytes, body: Body, limits: Limits) -> Asked:
+    def read(self, request: Request, model: Model) -> Asked:
         """Read a request; raises Malformed, TooLarge, ContractBroken."""
         ...
 
+
+__all__ = ["Asked", "Door", "Malformed", "Said", "TooLarge", "depth", "fault_records", "refusal", "why_malformed"]
 
 MOST_LOOKED_AT = 16_384  # bytes of a body that could not be read; this runs on the event loop
 _STRING = re.compile(rb'"(?:[^"\\]|\\.)*"')

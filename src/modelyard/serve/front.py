@@ -10,24 +10,24 @@ import secrets
 import signal
 import socket
 from pathlib import Path
+from typing import Protocol
 
 import msgspec
 import uvloop
 
 from modelyard.core.clock import Clock
+from modelyard.serve.board import open_board
+from modelyard.serve.collector import Collector
 from modelyard.serve.desk import Desk
-from modelyard.serve.http import Listener
+from modelyard.serve.grpc_service import GrpcService
+from modelyard.serve.keys import Keys
+from modelyard.serve.listener import Listener
 from modelyard.serve.log import Log
-from modelyard.serve.messages import (
-    CONTROL_SOCKET,
-    LOG_FILE,
-    TRAFFIC_FILE,
-    FrontHello,
-    FrontJob,
-    FrontReport,
-    Push,
-    Routes,
-)
+from modelyard.serve.messages import CONTROL_SOCKET, TRAFFIC_FILE, FrontHello, FrontJob, FrontReport, Push, Routes
+from modelyard.serve.metrics import Metrics
+from modelyard.serve.room import make_room
+from modelyard.serve.tls import server_context
+from modelyard.serve.tracer import TRACES_FILE, Tracer
 from modelyard.serve.wire import connect_to
 
 REPORT_S = 0.2
@@ -35,6 +35,19 @@ SWEEP_S = 1.0
 FOLLOW_S = 0.25  # between looks at the local copy while the supervisor is gone
 
 _ENCODER = msgspec.json.Encoder()
+
+
+class Listening(Protocol):
+    """A transport: HTTP or gRPC."""
+
+    @property
+    def open_connections(self) -> int: ...
+
+    async def start(self, sock: socket.socket) -> None: ...
+
+    def sweep(self) -> None: ...
+
+    async def drain(self, grace_s: float) -> int: ...
 
 
 def front(job: FrontJob, *, clock: Clock, version: str) -> None:
@@ -49,57 +62,105 @@ class Front:
     def __init__(self, job: FrontJob, *, clock: Clock, version: str) -> None:
         self.job = job
         self.folder = Path(job.run_folder)
-        self.log = Log(self.folder / LOG_FILE, most_bytes=job.limits.log_bytes)
+        limits = job.limits
+        log_file = self.folder / f"{job.name}.log"
+        self.log = Log(log_file, most_bytes=limits.log_bytes, sample_per_s=job.log_sample_per_s)
+        self.tracer = Tracer(
+            service=job.service,
+            version=version,
+            process=job.name,
+            clock=clock,
+            path=self.folder / f"{job.name}.{TRACES_FILE}",
+            most_bytes=limits.log_bytes,
+            sample=job.trace_sample,
+            collector=None if job.otlp_endpoint is None else Collector(job.otlp_endpoint),
+        )
+        self.log.also(self.tracer.flush)
+        self.keys = None if job.keys_file is None else Keys(Path(job.keys_file), sharers=job.fronts)
         self.desk = Desk(
             service=job.service,
             run_folder=self.folder,
             alias=job.alias,
             workers=job.workers,
-            limits=job.limits,
+            limits=limits,
             version=version,
             clock=clock,
             log=self.log,
+            metrics=Metrics(open_board(self.folder / f"{job.name}.board"), version=version),
+            tracer=self.tracer,
+            keys=self.keys,
+            pin_versions=job.pin_versions,
+            trace_sample=job.trace_sample,
         )
+        self._listener: Listening
         self._seen = 0  # the local copy's time of change, in nanoseconds
         self._stop = asyncio.Event()
+        self._report_soon = asyncio.Event()
+        self.desk.on_news = self._report_soon.set
 
     async def run(self) -> None:
         """Serve until told to stop."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
-        metrics = self.desk.metrics
-        listener = Listener(
-            loop=loop,
-            handle=self.desk.handle,
-            most_body_bytes=self.job.limits.most_body_bytes,
-            prefix=secrets.token_hex(4),
-            on_refusal=lambda code: metrics.requests.add("", "", str(int(code))),
-        )
+        self._listener = self._listen(loop)
         self.desk.start(loop)
         self.desk.adopt(self.job.routes)
         sock = socket.socket(fileno=self.job.listen_fd)
         sock.setblocking(False)
-        await listener.start(sock)
+        await self._listener.start(sock)
         gc.collect()
         gc.freeze()
         gc.set_threshold(50_000, 50, 100)  # requests leave no cycles; frequent full walks would show as slow replies
-        tasks = [loop.create_task(self._follow()), loop.create_task(self._sweep(listener))]
+        tasks = [loop.create_task(self._follow()), loop.create_task(self._sweep())]
         await self._stop.wait()
         self.desk.draining = True
-        cut = await listener.drain(self.job.limits.grace_s)
+        self._report_soon.set()
+        cut = await self._listener.drain(self.job.limits.grace_s)
         self.desk.note("drained", cut=cut)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        self.desk.measure()
         self.desk.close()
         self.log.close()
+        self.tracer.close()
 
-    async def _sweep(self, listener: Listener) -> None:
+    def _listen(self, loop: asyncio.AbstractEventLoop) -> Listening:
+        job, metrics = self.job, self.desk.metrics
+        if job.doors == "grpc":
+            return GrpcService(self.desk, trace_sample=job.trace_sample).listener(
+                loop=loop,
+                prefix=secrets.token_hex(4),
+                tls=server_context(job.tls_cert, job.tls_key),
+                on_refusal=lambda code: metrics.requests.add("", "", str(int(code))),
+            )
+        return Listener(
+            loop=loop,
+            handle=self.desk.handle,
+            most_body_bytes=job.limits.most_body_bytes,
+            prefix=secrets.token_hex(4),
+            on_refusal=lambda code: metrics.requests.add("", "", str(int(code))),
+            tls=server_context(job.tls_cert, job.tls_key),
+            most_connections=make_room(),
+        )
+
+    async def _sweep(self) -> None:
         while True:
             await asyncio.sleep(SWEEP_S)
-            listener.sweep()
-            self.desk.metrics.connections.put(value=len(listener.connections))
+            self._listener.sweep()
+            metrics = self.desk.metrics
+            metrics.connections.put(value=self._listener.open_connections)
+            metrics.see(self.job.name, os.getpid())
+            metrics.follow(metrics.trace_drops, self.tracer.dropped)
+            if self.tracer.collector is not None:
+                metrics.follow(metrics.trace_unsent, self.tracer.collector.unsent)
+            self.desk.measure()
+            if self.keys is not None:
+                fault = self.keys.fault
+                self.keys.refresh()
+                if self.keys.fault not in ("", fault):
+                    self.desk.note("keys_unreadable", why=self.keys.fault)
 
     async def _follow(self) -> None:
         """Stay connected to the supervisor; while it is gone, follow the local copy of the traffic table."""
@@ -114,39 +175,44 @@ class Front:
                 continue
             reporting = asyncio.get_running_loop().create_task(self._report(writer))
             try:
-                await self._listen(reader)
+                await self._hear(reader)
             finally:
                 reporting.cancel()
                 writer.close()
 
-    async def _listen(self, reader: asyncio.StreamReader) -> None:
+    async def _hear(self, reader: asyncio.StreamReader) -> None:
         """Take what the supervisor pushes until it is gone."""
         with contextlib.suppress(OSError, ValueError, msgspec.MsgspecError):
             while line := await reader.readline():
-                push = msgspec.json.decode(line, type=Push)
-                for release, count in push.restarts.items():
-                    self.desk.metrics.restarts.put(release, value=count)
-                self.desk.metrics.front_restarts.put(value=push.front_restarts)
-                self.desk.adopt(push.routes)
+                self.desk.adopt(msgspec.json.decode(line, type=Push).routes)
+                self._report_soon.set()
 
     async def _report(self, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError):
             writer.write(_ENCODER.encode(FrontHello(pid=os.getpid())) + b"\n")
             while True:
+                self._report_soon.clear()
+                await asyncio.sleep(0)  # where this loop stood still, a worker that spoke meanwhile is not called late
                 self.desk.switch_if_ready()
+                self.desk.measure()
                 writer.write(_ENCODER.encode(self._state()) + b"\n")
                 await writer.drain()
-                await asyncio.sleep(REPORT_S)
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._report_soon.wait(), timeout=REPORT_S)
 
     def _state(self) -> FrontReport:
-        metrics = self.desk.metrics
+        desk = self.desk
+        counts = desk.teller.counts
         return FrontReport(
             pid=os.getpid(),
-            epoch=self.desk.epoch,
-            ready=self.desk.ready,
-            requests=int(metrics.requests.total),
-            degraded=int(metrics.degraded.total),
-            workers={name: state for lane in self.desk.lanes.values() for name, state in lane.states.items()},
+            name=self.job.name,
+            epoch=desk.epoch,
+            ready=desk.ready,
+            requests=sum(count.requests for count in counts.values()),
+            degraded=sum(count.degraded for count in counts.values()),
+            workers={name: state for lane in desk.lanes.values() for name, state in lane.states.items()},
+            suspects=desk.suspects,
+            releases=counts,
         )
 
     def _read_copy(self) -> None:

@@ -1,7 +1,8 @@
-"""HTTP/1.1 on httptools and the event loop: whole requests in, whole replies out. The only place with HTTP numbers.
+"""HTTP/1.1 on httptools and the event loop: whole requests in, whole replies out.
 
 One request of a connection is answered at a time and in order; further ones that came early wait. Size of head and
-body, time to send them, and how much waits for a slow reader are bounded.
+body, time to send them, and how much waits for a slow reader are bounded. A caller that keeps its connection sends
+the same head again and again: one that is byte for byte the last is not parsed again.
 """
 
 from __future__ import annotations
@@ -11,108 +12,45 @@ import re
 import socket
 import time
 from collections import deque
-from collections.abc import Callable
-from enum import IntEnum
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import httptools
 
-from modelyard.serve.processes import hold_callers
+from modelyard.serve.http_reply import CONTINUE, HttpRequest, bare_refusal
+from modelyard.serve.request import SPECIAL, Code
 
-JSON = b"application/json"
-TEXT = b"text/plain; version=0.0.4; charset=utf-8"
+if TYPE_CHECKING:  # whose connections these are
+    from modelyard.serve.listener import Listener
 
 MOST_HEAD_BYTES = 32 * 1024
+MOST_HEADERS = 100
 BODIES_AT_ONCE = 8  # of the largest size, that may be coming in at once over all connections
+ALWAYS_TAKEN_BYTES = (
+    32 * 1024
+)  # of a body, however much others hold: who sends little is not refused for who holds much
 MOST_PIPELINED = 32
+MOST_WAITING = 4096  # requests of one read that may wait; a connection with more is closed behind their replies
 REQUEST_TIMEOUT_S = 30.0  # for a request to come in whole, once it began
-IDLE_TIMEOUT_S = 75.0  # for a connection without a request
-ACCEPT_S = 0.1  # while draining, for the loop to accept what the kernel had already taken
-SETTLE_S = 0.5  # while draining, a connection that was quiet for this long is closed
+UNREAD_TIMEOUT_S = 75.0  # for a caller to read what it was sent
+MOST_LINGERING = 64  # refused connections, beyond those that there is room for, that may stay for `LINGER_S`
 LINGER_S = 1.0  # after a refusal, what the caller still sends is read and dropped, so that it can read the reply
 
-_ID = re.compile(rb"^[A-Za-z0-9._:-]{1,128}$")
+_now = time.monotonic
+_ID = re.compile(rb"^[A-Za-z0-9._:-]{1,128}\Z")
+_ORIGIN = re.compile(rb"https?://[^/?#]+", re.IGNORECASE)  # before the path, where a caller writes the whole address
+_ONCE = frozenset((b"host", b"transfer-encoding", b"authorization", b"x-api-key"))  # two could be read as either
 
 
-class Code(IntEnum):
-    """The status of a reply."""
+class _Head:
+    """The head of the last request, if it came in one piece with its body."""
 
-    OK = 200
-    MALFORMED = 400
-    NOT_FOUND = 404
-    WRONG_METHOD = 405
-    TOO_SLOW = 408
-    TOO_LARGE = 413
-    WRONG_CODING = 415
-    BROKEN_CONTRACT = 422
-    HEAD_TOO_LARGE = 431
-    FAILED = 500
-    NOT_NOW = 503
-    TOO_LATE = 504
+    __slots__ = ("head_bytes", "headers", "id", "is_plain", "method", "path", "query", "text", "whole_bytes")
 
-
-_REASONS = {
-    Code.OK: b"OK",
-    Code.MALFORMED: b"Bad Request",
-    Code.NOT_FOUND: b"Not Found",
-    Code.WRONG_METHOD: b"Method Not Allowed",
-    Code.TOO_SLOW: b"Request Timeout",
-    Code.TOO_LARGE: b"Content Too Large",
-    Code.WRONG_CODING: b"Unsupported Media Type",
-    Code.BROKEN_CONTRACT: b"Unprocessable Content",
-    Code.HEAD_TOO_LARGE: b"Request Header Fields Too Large",
-    Code.FAILED: b"Internal Server Error",
-    Code.NOT_NOW: b"Service Unavailable",
-    Code.TOO_LATE: b"Gateway Timeout",
-}
-_LINES = {code: b"HTTP/1.1 %d %s\r\ncontent-length: " % (code, reason) for code, reason in _REASONS.items()}
-
-
-class Request:
-    """One request, whole. `reply` is called once, now or later, on the event loop's thread."""
-
-    __slots__ = ("_write", "arrived", "body", "gone", "headers", "id", "keep", "method", "on_gone", "path", "sent")
-
-    def __init__(
-        self,
-        *,
-        method: bytes,
-        path: bytes,
-        headers: dict[bytes, bytes],
-        body: bytes,
-        id: str,
-        arrived: float,
-        write: Callable[[Request, bytes], None],
-        keep: bool = False,
-    ) -> None:
-        self.method, self.path, self.headers, self.body, self.id = method, path, headers, body, id
-        self.arrived = arrived
-        self.keep = keep  # the connection stays open after the reply
-        self.gone = False  # the caller closed the connection
-        self.sent = False
-        self.on_gone: Callable[[], None] | None = None
-        self._write = write
-
-    def reply(self, code: Code, body: bytes, *, kind: bytes = JSON, headers: bytes = b"") -> None:
-        """Send the reply, once, unless the caller is gone; `headers` are whole lines, each with its ending."""
-        if self.gone or self.sent:
-            return
-        self.sent = True
-        self.on_gone = None
-        end = b"\r\n" if self.keep else b"connection: close\r\n\r\n"
-        payload = b"" if self.method == b"HEAD" else body
-        parts = (
-            _LINES[code],
-            b"%d\r\ncontent-type: " % len(body),
-            kind,
-            b"\r\nx-request-id: ",
-            self.id.encode(),
-            b"\r\n",
-            headers,
-            end,
-            payload,
-        )
-        self._write(self, b"".join(parts))
+    def __init__(self, text: bytes, whole_bytes: int, request: HttpRequest, *, own_id: bool) -> None:
+        self.text, self.head_bytes, self.whole_bytes = text, len(text), whole_bytes
+        self.method, self.path, self.query, self.headers = request.method, request.path, request.query, request.headers
+        self.is_plain = SPECIAL.isdisjoint(request.headers)
+        self.id = request.id if own_id else ""  # the one that the caller gave
 
 
 class Connection(asyncio.Protocol):
@@ -125,18 +63,25 @@ class Connection(asyncio.Protocol):
         self.began: float | None = None  # when the request now coming in began
         self._transport: asyncio.Transport | None = None
         self._parser = httptools.HttpRequestParser(self)
-        self._waiting: deque[Request] = deque()
-        self._current: Request | None = None
+        self._waiting: deque[HttpRequest] = deque()
+        self._current: HttpRequest | None = None
         self._closing = False
         self._refusal: Code | None = None
         self._held = 0  # bytes of a body that is still coming in
-        self._completed = False  # a request, by the bytes that came last
+        self._turning = False  # requests that waited are being taken up
+        self._full = False  # the caller does not read: what it asks waits, so that replies do not pile up
+        self._completed = 0  # requests, by the bytes that came last
+        self._last: _Head | None = None
+        self._made: HttpRequest | None = None  # the last one that the parser gave
+        self._own_id = False  # its caller named it
         self._reset()
 
     def _reset(self) -> None:
         self._url = b""
         self._headers: dict[bytes, bytes] = {}
         self._body: list[bytes] = []
+        self._asks_more = False  # it asks for another protocol
+        self._in_body = False  # the head is complete: what else looks like a header is a trailer
         self._head_bytes = 0
         self._body_bytes = 0
         self._framing_bytes = 0
@@ -152,6 +97,11 @@ class Connection(asyncio.Protocol):
         if sock is not None and sock.family != socket.AF_UNIX:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.listener.connections.add(self)
+        beyond = len(self.listener.connections) - self.listener.most_connections
+        if beyond > 0:
+            self._refuse(Code.NOT_NOW)
+            if beyond > MOST_LINGERING:
+                self._transport.close()  # at once, whether or not it can read the reply
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.listener.connections.discard(self)
@@ -169,20 +119,61 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._closing:
             return
-        self.touched = self.listener.loop.time()
-        self._completed = False
+        listener = self.listener
+        last = self._last
+        if (
+            last is not None
+            and len(data) == last.whole_bytes
+            and not self.busy
+            and self.began is None
+            and data.startswith(last.text)
+        ):
+            self.busy = True
+            self.touched = listener.clock
+            listener.count += 1
+            self._current = request = HttpRequest(
+                self,
+                last.method,
+                last.path,
+                last.query,
+                last.headers,
+                data[last.head_bytes :],
+                last.id or f"{listener.prefix}-{listener.count:x}",
+                _now(),
+                not listener.draining,
+            )
+            request.is_plain = last.is_plain
+            listener.handle(request)
+            return
+        self.touched = listener.loop.time()
+        whole_at_once = self.began is None
+        self._completed = 0
         try:
-            self._parser.feed_data(data)
+            self._feed(data)
             self._count_framing(len(data))
-        except (httptools.HttpParserUpgrade, httptools.HttpParserError, _Refused):
-            self._refuse(self._refusal or Code.MALFORMED)
+        except (httptools.HttpParserError, _Refused):
+            self._refusal = self._refusal or Code.MALFORMED
+            self._take_up()
+            self._refuse(self._refusal)
+            return
+        self._take_up()
+        if whole_at_once and self._completed == 1 and self.began is None and not self._full:
+            self._remember(data)
 
     def pause_writing(self) -> None:
+        self._full, self._last = True, None  # no short way past what waits
         if self._transport is not None and not self._closing:
             self._transport.pause_reading()
 
     def resume_writing(self) -> None:
-        if self._transport is not None and not self._closing and len(self._waiting) < MOST_PIPELINED:
+        self._full = False
+        if self._transport is None or self._closing:
+            return
+        if self._waiting and not self.busy:
+            self._turn()
+        elif self._refusal is not None:
+            self._refuse(self._refusal)
+        elif len(self._waiting) < MOST_PIPELINED:
             self._transport.resume_reading()
 
     # what the parser calls
@@ -197,14 +188,23 @@ class Connection(asyncio.Protocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self._count_head(len(name) + len(value) + 4)
-        self._headers[name.lower()] = value
+        if self._in_body:  # a trailer: whoever checked the head on the way here has not seen it (RFC 9110, 6.5.1)
+            return
+        name = name.lower()
+        if name in _ONCE and name in self._headers:
+            self._stop(Code.MALFORMED)
+        self._headers[name] = value
+        if len(self._headers) > MOST_HEADERS:
+            self._stop(Code.HEAD_TOO_LARGE)
 
     def on_headers_complete(self) -> None:
+        self._in_body = True
+        self._check_framing()
         length = self._headers.get(b"content-length", b"0")
         if int(length) > self.listener.most_body_bytes:  # the parser let digits only pass
             self._stop(Code.TOO_LARGE)
         elif self._headers.get(b"expect", b"").lower() == b"100-continue" and self._transport is not None:
-            self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            self._transport.write(CONTINUE)
 
     def on_body(self, body: bytes) -> None:
         self._passed += len(body)
@@ -213,32 +213,47 @@ class Connection(asyncio.Protocol):
             self._stop(Code.TOO_LARGE)
         self._held += len(body)
         self.listener.held_bytes += len(body)
-        if self.listener.held_bytes > BODIES_AT_ONCE * self.listener.most_body_bytes:
+        holds = self.listener.held_bytes > BODIES_AT_ONCE * self.listener.most_body_bytes
+        if holds and self._held > ALWAYS_TAKEN_BYTES:
             self._stop(Code.NOT_NOW)
         self._body.append(body)
 
     def on_message_complete(self) -> None:
+        if self._asks_more:  # it is read again, plainly
+            return
         self.began = None
         self._passed = self._framing_bytes = 0
-        self._completed = True
+        self._completed += 1
         self.listener.held_bytes -= self._held
         self._held = 0
+        if self._closing:  # the reply before this said so
+            return
         body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
-        given = self._headers.get(b"x-request-id")
-        request = Request(
-            method=self._parser.get_method(),
-            path=self._url.partition(b"?")[0],
-            headers=self._headers,
-            body=body,
-            id=given.decode() if given is not None and _ID.match(given) else self.listener.next_id(),
-            arrived=time.monotonic(),  # the loop's own clock stands still within a turn, and counts milliseconds
-            write=self._write,
-            keep=self._parser.should_keep_alive() and not self.listener.draining,
+        url = self._url if self._url[:1] == b"/" else _ORIGIN.sub(b"", self._url, count=1) or b"/"
+        path, _, query = url.partition(b"?")
+        listener, given = self.listener, self._headers.get(b"x-request-id")
+        self._own_id = given is not None and _ID.match(given) is not None
+        self._made = request = HttpRequest(
+            self,
+            self._parser.get_method(),
+            path,
+            query,
+            self._headers,
+            body,
+            given.decode() if given is not None and self._own_id else listener.next_id(),
+            _now(),  # the loop's own clock stands still within a turn, and counts milliseconds
+            self._parser.should_keep_alive() and not listener.draining,
         )
-        if self.busy:
+        if self.busy or self._full or listener.draining:
+            if listener.draining and (self._waiting or self._current is not None):
+                before = self._waiting[-1] if self._waiting else self._current
+                assert before is not None
+                before.keep = True  # not its reply but the last one announces the close
             self._waiting.append(request)
             if len(self._waiting) >= MOST_PIPELINED and self._transport is not None:
                 self._transport.pause_reading()
+            if len(self._waiting) >= MOST_WAITING:
+                self._stop(Code.TOO_MANY)
             return
         self._begin(request)
 
@@ -246,9 +261,13 @@ class Connection(asyncio.Protocol):
 
     def close_if_quiet(self, now: float, *, idle_s: float) -> None:
         """Close a connection without a request for `idle_s`; refuse a request that comes in too slowly."""
-        if self._transport is None or self.busy:
+        if self._transport is None:
             return
-        if self.began is not None and now - self.began > REQUEST_TIMEOUT_S:
+        if (self._full or self._closing) and now - self.touched > UNREAD_TIMEOUT_S:
+            self._transport.abort()  # it would wait for ever to be read
+        elif self.busy:
+            return
+        elif self.began is not None and now - self.began > REQUEST_TIMEOUT_S:
             self._refuse(Code.TOO_SLOW)
         elif self.began is None and now - self.touched > idle_s:
             self._closing = True
@@ -264,6 +283,71 @@ class Connection(asyncio.Protocol):
         """Drop the connection at once."""
         if self._transport is not None:
             self._transport.abort()
+
+    def write(self, data: bytes, *, keep: bool) -> None:
+        """Send the reply that is due, and turn to the request that waits."""
+        if self._transport is None:
+            return
+        self._transport.write(data)
+        self.touched = self.listener.clock
+        self.busy, self._current = False, None
+        if not keep:
+            self._closing = True
+            self._transport.close()
+        elif self._waiting:
+            if not self._turning:
+                self._turn()
+        elif self._refusal is not None:
+            self._refuse(self._refusal)
+
+    def _feed(self, data: bytes) -> None:
+        """Have the parser read; no other protocol is offered, so that a wish for one is passed over (RFC 9110, 7.8)."""
+        while True:
+            try:
+                self._parser.feed_data(data)
+                return
+            except httptools.HttpParserUpgrade as wish:
+                if self._parser.get_method() == b"CONNECT":
+                    self._stop(Code.WRONG_METHOD)
+                lines = [b"%b: %b\r\n" % pair for pair in self._headers.items() if pair[0] != b"upgrade"]
+                head = b"%b %b HTTP/1.1\r\n%b\r\n" % (self._parser.get_method(), self._url, b"".join(lines))
+                self._parser = httptools.HttpRequestParser(self)
+                data = head + data[wish.args[0] :]
+
+    def _check_framing(self) -> None:
+        """Refuse a head that another on its way here may read as something else."""
+        version = self._parser.get_http_version()
+        if version not in ("1.0", "1.1") or (version == "1.1" and b"host" not in self._headers):
+            self._stop(Code.MALFORMED)
+        if self._headers.get(b"transfer-encoding", b"chunked").lower() != b"chunked":
+            self._stop(Code.NOT_OFFERED)
+        self._asks_more = self._parser.should_upgrade()
+
+    def _take_up(self) -> None:
+        """Begin with what waits although nothing is being answered: it came while the service drains."""
+        if self._waiting and not self.busy and not self._full:
+            self._turn()
+
+    def _turn(self) -> None:
+        """Take up the requests that wait; those answered at once one after another, not one within another."""
+        self._turning = True
+        while self._waiting and not self.busy and not self._closing and not self._full:
+            self._begin(self._waiting.popleft())
+        self._turning = False
+        is_open = self._transport is not None and not self._closing
+        if is_open and not self._full and len(self._waiting) < MOST_PIPELINED:
+            self._transport.resume_reading()  # type: ignore[union-attr]  # as is_open says
+
+    def _remember(self, data: bytes) -> None:
+        """Keep the head of a request that came in one piece, if its length alone says where it ends."""
+        made, self._last = self._made, None
+        end = len(data) - self._body_bytes
+        plain = b"transfer-encoding" not in self._headers and b"expect" not in self._headers
+        has_length = int(self._headers.get(b"content-length", b"0")) == self._body_bytes
+        # Where the head ends is found by itself: bytes behind the body that the parser passes over would shift it.
+        ends_there = data.find(b"\n\r\n") + 3 == end and data.find(b"\n\n", 0, end) < 0
+        if made is not None and plain and has_length and made.keep and ends_there:
+            self._last = _Head(data[:end], len(data), made, own_id=self._own_id)
 
     def _count_framing(self, came: int) -> None:
         """Bound what comes in without becoming body: a head line or a chunk's extension that never ends."""
@@ -287,102 +371,20 @@ class Connection(asyncio.Protocol):
     def _refuse(self, code: Code) -> None:
         """Answer what cannot be taken as a request, behind the replies that are due, and close."""
         self._refusal = code
-        if self._transport is None or self.busy:
+        if self._transport is None or self.busy or self._waiting or self._closing:
             return
         self.listener.on_refusal(code)
-        text = b'{"error":"%s"}' % _REASONS[code].lower()
-        head = (
-            _LINES[code]
-            + b"%d\r\ncontent-type: %s\r\nx-request-id: %s\r\nx-served-by: front\r\nconnection: close\r\n\r\n"
-        )
-        self._transport.write(head % (len(text), JSON, self.listener.next_id().encode()) + text)
+        self._transport.write(bare_refusal(code, self.listener.next_id().encode()))
         self._closing = True
-        self._transport.write_eof()
+        if self._transport.can_write_eof():
+            self._transport.write_eof()
         self.listener.loop.call_later(LINGER_S, self._transport.close)
 
-    def _begin(self, request: Request) -> None:
+    def _begin(self, request: HttpRequest) -> None:
         self.busy = True
         self._current = request
         self.listener.handle(request)
 
-    def _write(self, request: Request, data: bytes) -> None:
-        if self._transport is None:
-            return
-        self._transport.write(data)
-        self.touched = self.listener.loop.time()
-        self.busy, self._current = False, None
-        if not request.keep:
-            self._closing = True
-            self._transport.close()
-        elif self._waiting:
-            following = self._waiting.popleft()
-            self._transport.resume_reading()
-            self._begin(following)
-        elif self._refusal is not None:
-            self._refuse(self._refusal)
-
 
 class _Refused(Exception):
     """Carries a refusal out of the parser's callbacks."""
-
-
-class Listener:
-    """The connections accepted from one listening socket."""
-
-    def __init__(
-        self,
-        *,
-        loop: asyncio.AbstractEventLoop,
-        handle: Callable[[Request], None],
-        most_body_bytes: int,
-        prefix: str,
-        on_refusal: Callable[[Code], None] = lambda code: None,
-    ) -> None:
-        self.loop, self.handle, self.most_body_bytes, self.on_refusal = loop, handle, most_body_bytes, on_refusal
-        self.connections: set[Connection] = set()
-        self.draining = False
-        self.held_bytes = 0  # of bodies that are still coming in, over all connections
-        self._prefix, self._count = prefix, 0
-        self._server: asyncio.Server | None = None
-        self._sock: socket.socket | None = None
-
-    def next_id(self) -> str:
-        """Return an id for a request that brought none."""
-        self._count += 1
-        return f"{self._prefix}-{self._count:x}"
-
-    async def start(self, sock: socket.socket) -> None:
-        """Accept connections from a listening socket."""
-        self._sock = sock
-        self._server = await self.loop.create_server(lambda: Connection(self), sock=sock, backlog=1024)
-
-    def sweep(self) -> None:
-        """Close what is idle or too slow; to be called every second or so."""
-        now = self.loop.time()
-        for connection in list(self.connections):
-            connection.close_if_quiet(now, idle_s=IDLE_TIMEOUT_S)
-
-    async def drain(self, grace_s: float) -> int:
-        """Stop accepting, let requests in flight finish, close; return how many connections had to be cut.
-
-        Connections that already wait to be accepted are taken and answered: closing a listening socket would reset
-        them. Every reply announces the close, and a connection that stays quiet is closed after `SETTLE_S`.
-        """
-        self.draining = True
-        for connection in self.connections:
-            connection.announce()
-        if self._sock is not None:
-            hold_callers(self._sock)
-        await asyncio.sleep(ACCEPT_S)
-        if self._server is not None:
-            self._server.close()
-        end = self.loop.time() + grace_s
-        while self.connections and self.loop.time() < end:
-            now = self.loop.time()
-            for connection in list(self.connections):
-                connection.close_if_quiet(now, idle_s=SETTLE_S)
-            await asyncio.sleep(0.01)
-        cut = [connection for connection in self.connections if connection.busy]
-        for connection in list(self.connections):
-            connection.abort()
-        return len(cut)

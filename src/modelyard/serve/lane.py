@@ -1,46 +1,49 @@
-"""One release as the front sees it: its queue and the connections to its workers."""
+"""One release as the front sees it: its queue, the links to its workers, and what becomes of rows that got lost."""
 
 from __future__ import annotations
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol, cast
-
-import msgspec
+from typing import Protocol
 
 from modelyard.bundle.check import check_rows
 from modelyard.bundle.format import Body
-from modelyard.bundle.open import matches_golden
-from modelyard.errors import EngineFailed
-from modelyard.serve.batching import Queue, Settled, Work
-from modelyard.serve.fallback import Reason
-from modelyard.serve.messages import Limits, WorkerState, worker_name
-from modelyard.serve.wire import (
-    LENGTH,
-    MOST_FRAME_BYTES,
-    AnswerFrame,
-    BatchFrame,
-    Part,
-    connect_to,
-    cut,
-    join,
-    pack,
-    to_answers,
-    to_parts,
-    unpack_answer,
-)
+from modelyard.bundle.intake import Packed
+from modelyard.errors import BundleFormat
+from modelyard.serve.batching import Settled, Work
+from modelyard.serve.breaker import Breaker, BreakerPolicy, State
+from modelyard.serve.buckets import Bucket, bucket_of
+from modelyard.serve.fallback import Reason, Refuse, Step, order
+from modelyard.serve.link import Link
+from modelyard.serve.messages import Limits, WorkerState, quarantine_name, worker_name
+from modelyard.serve.metrics import Finish
+from modelyard.serve.model import Model
+from modelyard.serve.priority import PriorityQueues, Shed
+from modelyard.serve.wire import LATE, AnswerFrame
 
-RECONNECT_S = 0.02
+EAGER = 16  # requests of one turn of the loop, after which the first leave: the worker runs while the rest is read
+LOOK_S = 0.025  # between looks at what may hang
+HOLD_S = 0.25  # rows wait this long for a worker that was lost; its replacement is mostly there by then
+QUARANTINE_S = 5.0  # the link to the quarantine worker is kept this long after the last suspect
 
 
 class Watcher(Protocol):
     """Who is told of what a lane does."""
 
-    def batch_done(self, release: str, infer_s: float) -> None: ...
+    def answered(self, lane: Lane, batch: Sequence[Work], frame: AnswerFrame, took_s: float) -> None: ...
 
-    def dropped(self, release: str, rows: int) -> None: ...
+    def encoded(self, lane: Lane, each_s: float) -> None: ...
+
+    def blame(self, batch: Sequence[Work]) -> None: ...
+
+    def dropped(self, release: str, rows: int, reason: str) -> None: ...
+
+    def breaker_moved(self, release: str, before: State, after: State) -> None: ...
+
+    def suspects_changed(self) -> None: ...
 
     def note(self, event: str, **facts: object) -> None: ...
 
@@ -50,13 +53,36 @@ class Lane:
 
     def __init__(self, release: str, body: Body, *, run_folder: Path, workers: int, limits: Limits, watcher: Watcher):
         self.release, self.body, self.limits, self.watcher = release, body, limits, watcher
+        self.model = Model(release, body, limits)
         self.run_folder = run_folder
-        self.queue = Queue(most_rows=limits.queue_rows, batch_rows=limits.batch_rows)
-        self.links = [Link(self, worker_name(release, slot)) for slot in range(workers)]
-        self.golden_parts = self._golden_parts()
+        varies = any(-1 in column.shape for column in self.model.intake.tensors)
+        self.queue: PriorityQueues[Work] = PriorityQueues(limits, _bucket if varies else None)
+        self.links = [self._link(worker_name(release, slot)) for slot in range(workers)]
+        self.quarantine = self._link(quarantine_name(release))
+        self.suspects: deque[Work] = deque()
+        self.golden = self._golden()
+        self.order: tuple[Step, ...] = ()  # of answers, where no worker can give one
+        self.set_previous(None)
+        self.trouble: Reason | None = Reason.WORKER_DOWN  # why no worker can answer now; None where one can
+        self.finish: dict[str, Finish] = {}  # what counts good answers, by door
+        self.cap = limits.batch_rows
+        policy = BreakerPolicy(
+            window_s=limits.breaker_window_s,
+            least=limits.breaker_least,
+            share=limits.breaker_share,
+            open_s=limits.breaker_open_s,
+        )
+        self.breaker = Breaker(policy, self.now(), self._breaker_moved)
+        self._delay_s = limits.max_delay_ms / 1000
+        self._company: asyncio.TimerHandle | None = None  # ends the wait of those that wait for others
+        self._down_since: float | None = None
+        self.is_open = True  # its workers are kept in touch with
         self._flush_is_due = False
+        self._came = 0  # requests in this turn of the loop
+        self._last_suspect = 0.0
         self._loop: asyncio.AbstractEventLoop | None = None
         self._tasks: list[asyncio.Task[None]] = []
+        self._quarantine_task: asyncio.Task[None] | None = None
 
     @property
     def ready(self) -> bool:
@@ -64,235 +90,220 @@ class Lane:
         return any(link.is_ready for link in self.links)
 
     @property
-    def trouble(self) -> Reason | None:
-        """Say why no worker can answer now; None where one can."""
-        if not any(link.is_connected and link.golden is not False for link in self.links):
-            return Reason.WORKER_DOWN
-        if all(not link.is_connected or link.is_hung for link in self.links):
-            return Reason.WORKER_HUNG
-        return None
-
-    @property
     def alive(self) -> bool:
         """Say whether the last batch finished in time, or there was none."""
-        return not any(link.is_hung for link in self.links)
+        return not any(link.hung for link in self.links)
 
     @property
     def states(self) -> dict[str, WorkerState]:
-        return {link.name: link.state for link in self.links}
+        links = [*self.links, self.quarantine] if self._quarantine_task is not None else self.links
+        return {link.name: link.state for link in links}
+
+    @property
+    def has_suspects(self) -> bool:
+        """Say whether a quarantine worker is wanted."""
+        return bool(self.suspects) or (self._quarantine_task is not None and not self.quarantine.is_idle)
+
+    def set_previous(self, release: str | None) -> None:
+        """Take in which release the fallback `previous` means."""
+        try:
+            self.order = order(self.body, release, own=self.release)
+        except BundleFormat as fault:  # trying it said so when the service started
+            self.order = (Refuse(),)
+            self.note("fallback_unusable", why=str(fault)[:500])
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         """Begin to look for the workers."""
         self._loop = loop
+        self._down_since = self.now()
         self._tasks = [loop.create_task(link.keep(loop)) for link in self.links]
+        self._tasks.append(loop.create_task(self._look()))
 
     def close(self) -> None:
         """Let go of the workers; what waits is settled as failed."""
+        self.is_open = False
+        self._drop_quarantine()
         for task in self._tasks:
             task.cancel()
         for link in self.links:
             link.close()
-        self.fail_waiting(Reason.WORKER_DOWN)
+        self.trouble = Reason.WORKER_DOWN
+        self._fail_waiting(Reason.WORKER_DOWN)
 
-    def submit(self, works: list[Work]) -> None:
-        """Queue a request's works; they leave at the end of this turn of the loop. Raises Overloaded."""
-        self.queue.put(works)
-        self.flush_soon()
-
-    def flush_soon(self) -> None:
-        if not self._flush_is_due and self._loop is not None:
+    def submit(self, works: Sequence[Work]) -> Shed | None:
+        """Queue a request's works; they leave at the end of this turn of the loop. Say why there is no room."""
+        shed = self.queue.put(works)
+        if shed is None and not self._flush_is_due and self._loop is not None:
             self._flush_is_due = True
             self._loop.call_soon(self._flush)
+        return shed
+
+    def submit_one(self, work: Work) -> Shed | None:
+        """Do what `submit` does, for a request that is one work."""
+        shed = self.queue.put_one(work)
+        if shed is None:
+            if not self._flush_is_due:
+                if self._loop is not None:
+                    self._flush_is_due = True
+                    self._came = 1
+                    self._loop.call_soon(self._flush)
+            else:
+                self._came += 1
+                if self._came == EAGER and not self._delay_s:
+                    self._send()
+        return shed
 
     def now(self) -> float:
         """Return the time that deadlines are on."""
         return time.monotonic()
 
-    def fail_waiting(self, reason: Reason) -> None:
-        """Settle everything that waits as failed."""
-        for work in self.queue.clear():
-            work.settle(work, Settled(reason=reason), 0)
+    def suspect(self, work: Work) -> None:
+        """Try rows again that a worker was lost with: alone, in a worker of their own."""
+        self.suspects.append(work)
+        self._last_suspect = self.now()
+        if self._quarantine_task is None and self._loop is not None:
+            self._quarantine_task = self._loop.create_task(self.quarantine.keep(self._loop))
+        self.watcher.suspects_changed()
+        self._try_suspect()
 
-    def split(self, parts: list[Part], rows: int) -> list[tuple[list[Part], int]]:
-        """Cut a request into pieces that fit a batch."""
-        cap = self.limits.batch_rows
-        if rows <= cap:
-            return [(parts, rows)]
-        return [(cut(parts, start, start + cap), min(cap, rows - start)) for start in range(0, rows, cap)]
+    # what the links call
+
+    def idle(self, link: Link) -> None:
+        if link is self.quarantine:
+            self._try_suspect()
+        else:  # what came while it was busy has had its company
+            self._send()
+
+    def changed(self, link: Link) -> None:
+        self._judge()
+
+    def answered(self, link: Link, batch: Sequence[Work], settled: Settled, frame: AnswerFrame) -> None:
+        took_s = self.now() - link.sent_at
+        if frame.reason == LATE:
+            self.watcher.dropped(self.release, len(frame.bad), "late")
+        elif frame.bad:
+            self.note("bad_rows", worker=link.name, rows=len(frame.bad), why=frame.reason[:200])
+        self.watcher.answered(self, batch, frame, took_s)
+        start, began = 0, self.now()
+        for work in batch:
+            try:
+                work.settle(settled, start)
+            except Exception as fault:  # noqa: BLE001 - the others of the batch are answered all the same
+                work.broke(fault)
+            start += work.rows
+        self.watcher.encoded(self, (self.now() - began) / len(batch))
+
+    def lost(self, link: Link, batch: Sequence[Work], reason: Reason) -> None:
+        self._judge()
+        self.watcher.blame(batch)
+        _lose(batch, reason)
+
+    def note(self, event: str, **facts: object) -> None:
+        self.watcher.note(event, release=self.release, **facts)
+
+    # ours
+
+    def _link(self, name: str) -> Link:
+        limits = self.limits
+        return Link(self, name, progress_timeout_s=limits.progress_timeout_s, idle_check_s=limits.idle_check_s)
 
     def _flush(self) -> None:
         self._flush_is_due = False
+        if not (self._delay_s and self._waits_for_company()):
+            self._send()
+
+    def _send(self) -> None:
+        """Let what waits leave, as far as workers are idle."""
+        queue = self.queue
         for link in self.links:
-            if link.is_idle and link.golden:
-                before = self.queue.rows
-                batch = self.queue.take(self.now())
-                late = before - self.queue.rows - sum(work.rows for work in batch)
-                if late:
-                    self.watcher.dropped(self.release, late)
-                if not batch:
+            if link.takes:
+                before = queue.rows
+                batch = queue.take(self.now())
+                if not batch and not before:
                     return
-                link.send(batch)
+                rows = link.send(batch) if batch else 0
+                if before - queue.rows > rows:
+                    self.watcher.dropped(self.release, before - queue.rows - rows, "late")
 
-    def _golden_parts(self) -> tuple[list[Part], int]:
-        rows = self.body.golden.rows
-        columns = check_rows(self.body.contract, rows, unknown_category=self.body.manifest.unknown_category)
-        return to_parts(self.body.contract.features, columns), len(rows)
+    def _waits_for_company(self) -> bool:
+        """Say whether what waits stays for a moment, for a larger batch; what waits alone goes at once."""
+        queue, waiting = self.queue, self._company
+        if len(queue) < 2 or queue.rows >= self.cap or not any(link.takes for link in self.links):
+            if waiting is not None:
+                waiting.cancel()
+                self._company = None
+            return False
+        if waiting is None:
+            assert self._loop is not None
+            self._company = self._loop.call_later(self._delay_s, self._company_came)
+        return True
 
+    def _company_came(self) -> None:
+        self._company = None
+        self._send()
 
-class Link(asyncio.Protocol):
-    """The connection to one worker; one batch is out at a time."""
+    def _try_suspect(self) -> None:
+        while self.suspects and self.quarantine.takes:
+            work = self.suspects.popleft()
+            if not work.dead and work.deadline > self.now():
+                self.quarantine.send([work])
 
-    def __init__(self, lane: Lane, name: str) -> None:
-        self.lane, self.name = lane, name
-        self.golden: bool | None = None
-        self._transport: asyncio.Transport | None = None
-        self._batch: Sequence[Work] | None = None  # out; empty for the golden requests
-        self._sent_at = 0.0
-        self._touched = 0.0
-        self._count = 0
-        self._data = bytearray()
-        self._lost: asyncio.Event = asyncio.Event()
-
-    @property
-    def is_connected(self) -> bool:
-        return self._transport is not None
-
-    @property
-    def is_idle(self) -> bool:
-        return self._transport is not None and self._batch is None
-
-    @property
-    def waiting_s(self) -> float:
-        return 0.0 if self._batch is None else self.lane.now() - self._sent_at
-
-    @property
-    def is_hung(self) -> bool:
-        return self.waiting_s > self.lane.limits.progress_timeout_s
-
-    @property
-    def is_ready(self) -> bool:
-        return self.is_connected and self.golden is True and self.waiting_s < self.lane.limits.progress_timeout_s / 2
-
-    @property
-    def state(self) -> WorkerState:
-        return WorkerState(connected=self.is_connected, golden=self.golden, waiting_s=self.waiting_s)
-
-    async def keep(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Connect, again whenever the worker is gone, and ask the golden requests when it is quiet."""
+    async def _look(self) -> None:
         while True:
-            try:
-                sock = connect_to(self.lane.run_folder, self.name, timeout_s=0.2)
-                sock.setblocking(False)
-                await loop.create_unix_connection(lambda: self, sock=sock)
-            except OSError:
-                await asyncio.sleep(RECONNECT_S)
-                continue
-            while self.is_connected:
-                idle_s = self.lane.limits.idle_check_s
-                if self.is_idle and (self.golden is None or self.lane.now() - self._touched >= idle_s):
-                    self._send_golden()
-                try:
-                    await asyncio.wait_for(self._lost.wait(), timeout=idle_s / 2)
-                except TimeoutError:
-                    continue
+            await asyncio.sleep(LOOK_S)
+            await asyncio.sleep(0)  # where this loop stood still itself, what workers said meanwhile is read first
+            for link in self.links:
+                link.look()
+            self._judge()
+            if self._quarantine_task is not None:
+                self.quarantine.look()
+                while self.suspects and (self.suspects[0].dead or self.suspects[0].deadline <= self.now()):
+                    self.suspects.popleft()
+                is_over = not self.suspects and not self.quarantine.waiting_s
+                if is_over and self.now() - self._last_suspect > QUARANTINE_S:
+                    self._drop_quarantine()
 
-    def send(self, batch: Sequence[Work]) -> None:
-        """Send a batch; its works are settled when the answer comes or the worker is gone."""
-        self._send(batch, join([work.parts for work in batch]), sum(work.rows for work in batch))
-
-    def close(self) -> None:
-        if self._transport is not None:
-            self._transport.close()
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)  # uvloop's is one but does not say so
-        self._lost.clear()
-        self._data.clear()
-        self.golden = None
-        self._send_golden()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._transport = None
-        self.golden = None
-        batch, self._batch = self._batch, None
-        self._lost.set()
-        self.lane.watcher.note("worker_lost", worker=self.name, rows=sum(work.rows for work in batch or ()))
-        for work in batch or ():
-            work.settle(work, Settled(reason=Reason.WORKER_FAILED), 0)
-        if self.lane.trouble is not None:
-            self.lane.fail_waiting(Reason.WORKER_DOWN)
-
-    def data_received(self, data: bytes) -> None:
-        self._data += data
-        while len(self._data) >= LENGTH.size:
-            (size,) = LENGTH.unpack_from(self._data)
-            if size > MOST_FRAME_BYTES:
-                self._give_up("its frame is too large")
-                return
-            end = LENGTH.size + size
-            if len(self._data) < end:
-                return
-            frame = bytes(self._data[LENGTH.size : end])
-            del self._data[:end]
-            self._answered(frame)
-
-    def _send_golden(self) -> None:
-        parts, rows = self.lane.golden_parts
-        self._send((), parts, rows)
-
-    def _send(self, batch: Sequence[Work], parts: list[Part], rows: int) -> None:
-        assert self._transport is not None
-        self._count += 1
-        self._batch, self._sent_at = batch, self.lane.now()
-        self._transport.write(pack(BatchFrame(id=self._count, rows=rows, columns=parts)))
-
-    def _answered(self, data: bytes) -> None:
-        batch, self._batch = self._batch, None
-        self._touched = self.lane.now()
-        try:
-            frame = unpack_answer(data)
-            wanted = self.lane.golden_parts[1] if not batch else sum(work.rows for work in batch)
-            if batch is None or frame.id != self._count or frame.rows != wanted:
-                raise EngineFailed("it answered what was not asked")
-            settled = settle(frame, self.lane.body)
-        except (msgspec.MsgspecError, EngineFailed) as fault:
-            self._batch = batch
-            self._give_up(str(fault))
+    def _judge(self) -> None:
+        """Say what trouble there is. Rows wait a little for a worker that was just lost."""
+        if any(link.is_usable for link in self.links):
+            self.trouble = self._down_since = None
             return
-        if frame.bad:
-            self.lane.watcher.note("bad_rows", worker=self.name, rows=len(frame.bad), why=frame.reason[:200])
-        self.lane.flush_soon()
-        if batch:
-            self.lane.watcher.batch_done(self.lane.release, frame.infer_us / 1e6)
-            start = 0
-            for work in batch:
-                work.settle(work, settled, start)
-                start += work.rows
-        else:
-            self._judge_golden(frame)
+        now = self.now()
+        if self._down_since is None:
+            self._down_since = now
+        if self.trouble is None and now - self._down_since >= HOLD_S:
+            hung = any(link.hung for link in self.links)
+            self.trouble = Reason.WORKER_HUNG if hung else Reason.WORKER_DOWN
+            self._fail_waiting(self.trouble)
 
-    def _judge_golden(self, frame: AnswerFrame) -> None:
-        answers = None if frame.bad else to_answers(frame, self.lane.body.manifest.classes)
-        before, self.golden = self.golden, answers is not None and matches_golden(answers, self.lane.body.golden)
-        if self.golden != before:
-            self.lane.watcher.note("golden", worker=self.name, correct=self.golden)
+    def _fail_waiting(self, reason: Reason) -> None:
+        """Let go of everything that waits."""
+        _lose(self.queue.clear(), reason)
 
-    def _give_up(self, why: str) -> None:
-        """Drop a worker that does not speak as it should."""
-        self.lane.watcher.note("worker_nonsense", worker=self.name, why=why)
-        if self._transport is not None:
-            self._transport.abort()
+    def _drop_quarantine(self) -> None:
+        if self._quarantine_task is not None:
+            self._quarantine_task.cancel()
+            self._quarantine_task = None
+            self.quarantine.close()
+            self.watcher.suspects_changed()
+
+    def _breaker_moved(self, before: State, after: State, when: float) -> None:
+        self.watcher.breaker_moved(self.release, before, after)
+
+    def _golden(self) -> tuple[Packed, int]:
+        rows = self.body.golden.rows
+        columns = check_rows(self.body.contract, rows, unknown_category=self.model.unknown_category)
+        return self.model.intake.pack(columns), len(rows)
 
 
-def settle(frame: AnswerFrame, body: Body) -> Settled:
-    """Turn an answer into lists; raises EngineFailed where it is misshapen."""
-    bad = frozenset(frame.bad)
-    if len(bad) >= frame.rows:
-        return Settled(reason=Reason.MODEL_ERROR, bad=bad)
-    answers = to_answers(frame, body.manifest.classes)
-    if answers.values is not None:
-        return Settled(values=answers.values.tolist(), bad=bad, reason=frame.reason)
-    assert answers.labels is not None and answers.probabilities is not None
-    return Settled(
-        labels=answers.labels.tolist(), probabilities=answers.probabilities.tolist(), bad=bad, reason=frame.reason
-    )
+def _bucket(work: Work) -> Bucket:
+    return bucket_of(work.packed.shapes)
+
+
+def _lose(works: Sequence[Work], reason: Reason) -> None:
+    """Tell works that no worker has them any more."""
+    for work in works:
+        try:
+            work.lost(reason)
+        except Exception as fault:  # noqa: BLE001 - one that fails must not keep the others from being answered
+            work.broke(fault)

@@ -26,7 +26,7 @@ from modelyard.errors import ServiceError
 from modelyard.serve.children import Spawn
 from modelyard.serve.messages import ERROR_FILE, BodyRef, FrontJob, Limits, Routes, WorkerJob
 from modelyard.serve.processes import listen
-from modelyard.serve.v2 import DATATYPES
+from modelyard.serve.slots import DATATYPES
 
 START_TIMEOUT_S = 60.0
 REQUEST_TIMEOUT_S = 60.0
@@ -74,20 +74,23 @@ def serve_rows(folder: Path, body: Body, *, spawn: Spawn) -> Iterator[int]:
 def request_bytes(body: Body, columns: Columns) -> bytes:
     """Return the protocol's JSON for feature columns; missing values are null."""
     rows = len(columns)
-    inputs = [
-        {
-            "name": column.name,
-            "datatype": DATATYPES[column.kind],
-            "shape": [rows],
-            "data": json_values(column, columns[column.name]),
-        }
-        for column in body.contract.features
-    ]
+    inputs = []
+    for column in body.contract.features:
+        values = columns[column.name]
+        datatype = column.datatype if column.kind is Kind.TENSOR else DATATYPES[column.kind]
+        shape = [rows, *values.shape[1:]]
+        inputs.append({"name": column.name, "datatype": datatype, "shape": shape, "data": json_values(column, values)})
     return msgspec.json.encode({"inputs": inputs})
 
 
 def json_values(column: Column, values: Array) -> list[Any]:
-    """Return a column as JSON has it: numbers, booleans, strings, ISO 8601 moments in UTC; missing is None."""
+    """Return a column as JSON has it: numbers, booleans, strings, ISO 8601 moments in UTC; missing is None.
+
+    A tensor's elements are flat. The decimals of a number are those of its 64-bit form, which every narrower one has
+    exactly.
+    """
+    if column.kind is Kind.TENSOR:
+        return [None if element != element else element for element in values.reshape(-1).tolist()]
     if column.kind.is_string:
         return list(values.tolist())
     if column.kind.is_time:

@@ -11,8 +11,10 @@ import socket
 import struct
 from pathlib import Path
 
+from modelyard.core.codec import write_atomic
 from modelyard.errors import PortTaken
 
+_PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 _LISTEN = "0A"  # the state's number in /proc/net/tcp
 
 _SO_ATTACH_FILTER = 26
@@ -120,6 +122,36 @@ def owner_of(port: int) -> tuple[int, str] | None:
                     if str(link.readlink()) in inodes:
                         return int(folder.name), command_of(int(folder.name))
     return None
+
+
+def resident_bytes(pid: int) -> int:
+    """Return how much memory a process has in use; 0 where there is no such process."""
+    try:
+        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * _PAGE_BYTES
+    except (OSError, IndexError):
+        return 0
+
+
+def is_stopped(pid: int) -> bool:
+    """Say whether a process was stopped by a signal."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in ("T", "t")
+    except (OSError, IndexError):
+        return False
+
+
+def keep_short(path: Path, most_bytes: int) -> None:
+    """Move what a file that others append to holds into `PATH.1`, at most its last `most_bytes`, once it is larger.
+
+    The file itself stays, since others have it open; a line written meanwhile may be lost.
+    """
+    with contextlib.suppress(OSError), path.open("r+b") as file:
+        size = file.seek(0, os.SEEK_END)
+        if size <= most_bytes:
+            return
+        file.seek(size - most_bytes)
+        write_atomic(path.with_name(f"{path.name}.1"), file.read(most_bytes), mode=0o600)
+        file.truncate(0)
 
 
 def _why(host: str, port: int, fault: OSError) -> str:

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 
 from modelyard.bundle.check import check_rows
-from modelyard.bundle.format import Body
-from modelyard.core.arrays import Columns
+from modelyard.bundle.intake import Packed
 from modelyard.serve.batching import Settled
 from modelyard.serve.doors import Malformed, Said, TooLarge, why_malformed
 from modelyard.serve.messages import Limits
+from modelyard.serve.model import Model
+from modelyard.serve.request import JSON, Request
 
 Scalar = str | int | float | bool | None
 
@@ -26,16 +26,16 @@ class _AnyRows(msgspec.Struct, forbid_unknown_fields=True):
     rows: list[dict[str, Any]]
 
 
-class _Label(msgspec.Struct):
+class _Label(msgspec.Struct, gc=False):
     label: str
     probabilities: dict[str, float]
 
 
-class _Value(msgspec.Struct):
+class _Value(msgspec.Struct, gc=False):
     value: float
 
 
-class _Predictions(msgspec.Struct, omit_defaults=False):
+class _Predictions(msgspec.Struct, gc=False):
     predictions: list[_Label] | list[_Value]
     served_by: str
     degraded: bool
@@ -48,33 +48,31 @@ _ANY_DECODER = msgspec.json.Decoder(_AnyRows)
 _ENCODER = msgspec.json.Encoder()
 
 
-@dataclass(frozen=True)
 class AskedRows:
     """Rows as they were sent, held against the contract."""
 
-    columns: Columns
-    rows: int
+    __slots__ = ("packed", "rows")
+    wishes = None  # the plain form says in headers what it wants
 
-    def answer(self, settled: Settled, body: Body, said: Said) -> bytes:
+    def __init__(self, packed: Packed, rows: int) -> None:
+        self.packed, self.rows = packed, rows
+
+    def answer_row(self, settled: Settled, place: int) -> bytes | None:
+        return None  # the answer says the request's id
+
+    def answer(self, settled: Settled, model: Model, said: Said) -> tuple[bytes, bytes, bytes]:
         predictions: list[_Label] | list[_Value]
         if settled.values is not None:
             predictions = [_Value(value) for value in settled.values]
         else:
             assert settled.labels is not None and settled.probabilities is not None
-            classes = body.manifest.classes
+            classes = model.classes
             predictions = [
                 _Label(label, dict(zip(classes, shares, strict=True)))
                 for label, shares in zip(settled.labels, settled.probabilities, strict=True)
             ]
-        return _ENCODER.encode(
-            _Predictions(
-                predictions=predictions,
-                served_by=said.served_by,
-                degraded=said.degraded is not None,
-                reason=said.degraded,
-                request_id=said.request_id,
-            )
-        )
+        reply = _Predictions(predictions, said.served_by, said.degraded is not None, said.degraded, said.request_id)
+        return _ENCODER.encode(reply), JSON, b""
 
 
 class RowsDoor:
@@ -82,15 +80,19 @@ class RowsDoor:
 
     name = "rows"
 
-    def read(self, data: bytes, body: Body, limits: Limits) -> AskedRows:
+    def read(self, request: Request, model: Model) -> AskedRows:
         """Read a request; raises Malformed, TooLarge, ContractBroken."""
-        rows = _decode(data, limits)
+        most = model.limits.rows_at_once
+        quick = model.intake.rows(request.body)
+        if quick is not None and quick[1] <= most:
+            return AskedRows(*quick)
+        rows = _decode(request.body, model.limits)
         if not rows:
             raise Malformed("`rows` is empty, wanted at least one row.")
-        if len(rows) > limits.rows_at_once:
-            raise TooLarge(f"{len(rows)} rows came, at most {limits.rows_at_once} are taken at once.")
-        columns = check_rows(body.contract, rows, unknown_category=body.manifest.unknown_category)
-        return AskedRows(columns, len(rows))
+        if len(rows) > most:
+            raise TooLarge(f"{len(rows)} rows came, at most {most} are taken at once.")
+        columns = check_rows(model.contract, rows, unknown_category=model.unknown_category)
+        return AskedRows(model.intake.pack(columns), len(rows))
 
 
 def _decode(data: bytes, limits: Limits) -> list[Mapping[str, Any]]:

@@ -47,15 +47,26 @@ def read_run(folder: Path) -> RunInfo | None:
         return None
 
 
-def this_run(job: SupervisorJob, *, port: int, started: str) -> RunInfo:
+def this_run(
+    job: SupervisorJob, *, port: int, grpc_port: int | None, management_port: int | None, started: str
+) -> RunInfo:
     """Return the run file's record for this process."""
     pid = os.getpid()
-    ticks = start_ticks(pid) or 0
-    return RunInfo(service=job.service, pid=pid, start_ticks=ticks, host=job.host, port=port, started=started)
+    return RunInfo(
+        service=job.service,
+        pid=pid,
+        start_ticks=start_ticks(pid) or 0,
+        host=job.host,
+        port=port,
+        grpc_port=grpc_port,
+        management_port=management_port,
+        tls=job.tls_cert is not None,
+        started=started,
+    )
 
 
 def end_orphans(run: RunInfo) -> list[int]:
-    """End the front, then the workers, that a dead supervisor left; return the pids of those that were there."""
+    """End the fronts, then the workers, that a dead supervisor left; return the pids of those that were there."""
     ended = []
     for kind in ("front", "worker"):
         for child in run.children:

@@ -5,12 +5,26 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+from collections.abc import Awaitable
 from typing import Protocol
 
 import msgspec
 
 from modelyard.errors import ModelyardError
-from modelyard.serve.messages import AskStatus, Done, FrontHello, FrontReport, Line, Poke, Push, Status, Stop
+from modelyard.serve.messages import (
+    AskStatus,
+    Cool,
+    Done,
+    Follow,
+    FrontHello,
+    FrontReport,
+    Line,
+    Poke,
+    Push,
+    Status,
+    Stop,
+    Warm,
+)
 
 _DECODER: msgspec.json.Decoder[Line] = msgspec.json.Decoder(Line)
 _ENCODER = msgspec.json.Encoder()
@@ -26,6 +40,12 @@ class Governing(Protocol):
     def status(self) -> Status: ...
 
     async def reload(self) -> str: ...
+
+    async def follow(self) -> str: ...
+
+    async def warm(self, release: str) -> str: ...
+
+    async def cool(self, release: str) -> str: ...
 
     def stop(self) -> None: ...
 
@@ -72,7 +92,7 @@ class Switchboard:
         try:
             line = _DECODER.decode(text)
         except msgspec.MsgspecError as fault:
-            return Done(ok=False, detail=f"Not a command: {fault}. Known: reload, stop, status.")
+            return Done(ok=False, detail=f"Not a command: {fault}. Known: reload, follow, warm, cool, stop, status.")
         match line:
             case FrontReport():
                 self._governing.heard(line)
@@ -87,10 +107,17 @@ class Switchboard:
                 self._governing.stop()
                 return Done(ok=True, detail="Draining.")
             case Poke():
-                return await self._reload()
+                return await _done(self._governing.reload())
+            case Follow():
+                return await _done(self._governing.follow())
+            case Warm(release=release):
+                return await _done(self._governing.warm(release))
+            case Cool(release=release):
+                return await _done(self._governing.cool(release))
 
-    async def _reload(self) -> Done:
-        try:
-            return Done(ok=True, detail=await self._governing.reload())
-        except ModelyardError as fault:
-            return Done(ok=False, detail=str(fault))
+
+async def _done(change: Awaitable[str]) -> Done:
+    try:
+        return Done(ok=True, detail=await change)
+    except ModelyardError as fault:
+        return Done(ok=False, detail=str(fault))

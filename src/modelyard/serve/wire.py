@@ -1,7 +1,7 @@
 """The messages between front and worker: one frame a batch over a Unix socket.
 
-A frame is its length (4 bytes, little-endian) and a msgpack array. Columns travel in the order of the contract's
-features: numbers as raw float64, moments as raw int64 microseconds, strings as a list with nil where missing.
+A frame is its length (4 bytes, little-endian) and a msgpack array. Rows travel packed, as `bundle.intake` has them.
+Moments are `time.monotonic()`, which all processes of a machine share.
 """
 
 from __future__ import annotations
@@ -15,26 +15,27 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
+from modelyard.bundle.intake import Packed
 from modelyard.bundle.open import Answers
-from modelyard.core.arrays import Array, Columns
-from modelyard.core.contract import Column
 from modelyard.errors import EngineFailed
+from modelyard.serve.trace import WorkerSpan
 
 LENGTH = struct.Struct("<I")
 MOST_FRAME_BYTES = 512 * 1024 * 1024
+LATE = "late"  # the reason of an answer to rows whose callers no longer wait
 
-Part = bytes | list[str | None]
 
-
-class BatchFrame(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
+class BatchFrame(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """Rows to answer."""
 
     id: int
     rows: int
-    columns: list[Part]
+    packed: Packed
+    deadline: float = 0.0  # when the last of the callers stops waiting; 0: it does not matter
+    traces: list[str] = []  # `traceparent` of the requests that are traced
 
 
-class AnswerFrame(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
+class AnswerFrame(msgspec.Struct, frozen=True, kw_only=True, array_like=True, gc=False):
     """Answers to a batch, or why there are none.
 
     `bad` names rows that the model cannot answer; their places in the arrays hold no meaning. `labels` are places
@@ -49,6 +50,7 @@ class AnswerFrame(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     probabilities: bytes = b""
     values: bytes = b""
     infer_us: float = 0.0
+    spans: list[WorkerSpan] = []
 
 
 _ENCODER = msgspec.msgpack.Encoder()
@@ -72,61 +74,12 @@ def unpack_answer(body: bytes | memoryview) -> AnswerFrame:
     return _ANSWERS.decode(body)
 
 
-def to_parts(features: Sequence[Column], columns: Columns) -> list[Part]:
-    """Turn checked columns into what a frame carries, in the order of `features`."""
-    parts: list[Part] = []
-    for column in features:
-        values = columns.values[column.name]
-        if values.dtype == object:
-            parts.append(values.tolist())
-        else:
-            parts.append(values.tobytes())
-    return parts
-
-
-def join(many: Sequence[list[Part]]) -> list[Part]:
-    """Put the parts of several requests behind each other, in order."""
-    if len(many) == 1:
-        return many[0]
-    joined: list[Part] = []
-    for column in zip(*many, strict=True):
-        if isinstance(column[0], bytes):
-            joined.append(b"".join(column))
-        else:
-            joined.append([value for part in column for value in part])
-    return joined
-
-
-def cut(parts: list[Part], start: int, stop: int) -> list[Part]:
-    """Return the rows from `start` to `stop` of a request's parts."""
-    return [part[start * 8 : stop * 8] if isinstance(part, bytes) else part[start:stop] for part in parts]
-
-
-def to_columns(features: Sequence[Column], frame: BatchFrame) -> Columns:
-    """Turn a batch back into columns; raises EngineFailed where it does not fit the contract."""
-    if len(frame.columns) != len(features):
-        raise EngineFailed(f"A batch of {len(frame.columns)} columns came, wanted {len(features)}.")
-    values: dict[str, Array] = {}
-    for column, part in zip(features, frame.columns, strict=True):
-        if isinstance(part, bytes) == column.kind.is_string:
-            raise EngineFailed(f"Column `{column.name}` came in the form of another kind than `{column.kind}`.")
-        if len(part) != frame.rows * (8 if isinstance(part, bytes) else 1):
-            raise EngineFailed(f"Column `{column.name}` came with a length that is not {frame.rows} rows.")
-        if isinstance(part, bytes):
-            values[column.name] = np.frombuffer(part, dtype="datetime64[us]" if column.kind.is_time else np.float64)
-        else:
-            array = np.empty(len(part), dtype=object)
-            array[:] = part
-            values[column.name] = array
-    return Columns(values)
-
-
 def to_answers(frame: AnswerFrame, classes: Sequence[str]) -> Answers:
     """Turn an answer into arrays as `Bundle.answer` gives them; raises EngineFailed where it is misshapen."""
     try:
         if not classes:
             return Answers(values=np.frombuffer(frame.values, dtype=np.float64).reshape(frame.rows))
-        places = np.frombuffer(frame.labels, dtype=np.int32).reshape(frame.rows)
+        places = np.frombuffer(frame.labels, dtype=np.uint32).reshape(frame.rows)  # one below 0 is beyond all classes
         labels = np.array(classes, dtype=object)[places]
         table = np.frombuffer(frame.probabilities, dtype=np.float32).reshape(frame.rows, len(classes))
     except (ValueError, IndexError) as fault:

@@ -7,9 +7,11 @@ connect can be answered.
 from __future__ import annotations
 
 import gc
+import os
 import resource
 import selectors
 import socket
+import struct
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,24 +19,20 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
+from modelyard.bundle.intake import Intake
 from modelyard.bundle.open import Answers, Bundle, matches_golden, open_bundle, verify
 from modelyard.core.arrays import Array, Columns
 from modelyard.core.metrics import Task
 from modelyard.core.ports import EngineLoader
 from modelyard.errors import EngineFailed
 from modelyard.serve.messages import WorkerJob
-from modelyard.serve.wire import (
-    LENGTH,
-    MOST_FRAME_BYTES,
-    AnswerFrame,
-    BatchFrame,
-    listen_at,
-    pack,
-    to_columns,
-    unpack_batch,
-)
+from modelyard.serve.trace import worker_span
+from modelyard.serve.wire import LATE, LENGTH, MOST_FRAME_BYTES, AnswerFrame, BatchFrame, listen_at, pack, unpack_batch
 
 AT_ONCE_BYTES = 256 * 1024
+STALLED = struct.pack("ll", 1, 0)  # seconds: a front that stops within a frame must not keep the others waiting
+MEMORY_MARGIN = 1.5  # of the bound on resident memory, for what is reserved and not used
+LIBRARIES_MB = 256  # that libraries reserve and never touch
 
 
 def work(job: WorkerJob, loader: EngineLoader) -> None:
@@ -42,9 +40,9 @@ def work(job: WorkerJob, loader: EngineLoader) -> None:
 
     Raises: BundleAltered, BundleFormat, and EngineFailed where the golden answers are not those that were sealed.
     """
-    if job.memory_mb is not None:
-        bound = job.memory_mb * 1024 * 1024
-        resource.setrlimit(resource.RLIMIT_AS, (bound, bound))
+    if job.memory_mb is not None:  # a second line: allocations fail somewhat beyond what has the process replaced
+        bound = round(job.memory_mb * MEMORY_MARGIN + LIBRARIES_MB) * 1024 * 1024
+        resource.setrlimit(resource.RLIMIT_DATA, (bound, bound))
     folder = Path(job.body.folder)
     verify(folder, wanted=job.body.digest)
     bundle = open_bundle(folder, loader, threads=job.threads, verified=True)
@@ -78,35 +76,44 @@ class Runner:
 
     def __init__(self, bundle: Bundle) -> None:
         self.bundle = bundle
-        self.features = bundle.body.contract.features
+        self.intake = Intake(bundle.body.contract)
         self.places = {label: place for place, label in enumerate(bundle.manifest.classes)}
 
     def answer(self, frame: BatchFrame) -> AnswerFrame:
         """Answer one batch; never raises for what rows or the model do."""
-        began = time.perf_counter()
+        began = time.monotonic()
+        rows = frame.rows
+        if 0.0 < frame.deadline < began:
+            return AnswerFrame(id=frame.id, rows=rows, bad=list(range(rows)), reason=LATE)
         try:
-            columns = to_columns(self.features, frame)
+            columns = self.intake.columns(frame.packed, rows)
         except EngineFailed as fault:
-            return AnswerFrame(id=frame.id, rows=frame.rows, bad=list(range(frame.rows)), reason=str(fault))
+            return AnswerFrame(id=frame.id, rows=rows, bad=list(range(rows)), reason=str(fault))
         outcome = self.run(columns)
-        took_us = (time.perf_counter() - began) * 1e6
+        ended = time.monotonic()
         bad, reason, answers = list(outcome.bad), outcome.reason, outcome.answers
-        if answers is None:
-            return AnswerFrame(id=frame.id, rows=frame.rows, bad=bad, reason=reason, infer_us=took_us)
-        if answers.values is not None:
+        took_us = (ended - began) * 1e6
+        spans = []
+        if frame.traces:
+            spans = [worker_span(frame.traces, began=began, ended=ended, rows=rows, pid=os.getpid())]
+        labels = probabilities = values = b""
+        if answers is not None and answers.values is not None:
             values = np.ascontiguousarray(answers.values, dtype=np.float64).tobytes()
-            return AnswerFrame(id=frame.id, rows=frame.rows, bad=bad, reason=reason, values=values, infer_us=took_us)
-        assert answers.labels is not None and answers.probabilities is not None
-        places = np.array([self.places.get(label, 0) for label in answers.labels.tolist()], dtype=np.int32)
-        table = np.ascontiguousarray(answers.probabilities, dtype=np.float32).tobytes()
+        elif answers is not None:
+            assert answers.labels is not None and answers.probabilities is not None
+            places = [self.places.get(label, 0) for label in answers.labels.tolist()]
+            labels = np.array(places, dtype=np.int32).tobytes()
+            probabilities = np.ascontiguousarray(answers.probabilities, dtype=np.float32).tobytes()
         return AnswerFrame(
             id=frame.id,
-            rows=frame.rows,
+            rows=rows,
             bad=bad,
             reason=reason,
-            labels=places.tobytes(),
-            probabilities=table,
+            labels=labels,
+            probabilities=probabilities,
+            values=values,
             infer_us=took_us,
+            spans=spans,
         )
 
     def run(self, columns: Columns) -> Outcome:
@@ -137,9 +144,11 @@ class Runner:
                 raise EngineFailed("The graph gave no labels or no probabilities.")
             if answers.labels.shape != (count,) or answers.probabilities.shape != shape:
                 raise EngineFailed("The graph's `label` or `probabilities` has a wrong shape.")
-            good = np.asarray(np.isfinite(answers.probabilities).all(axis=1))
-            if not set(answers.labels.tolist()) <= self.places.keys():
-                good &= np.array([label in self.places for label in answers.labels.tolist()], dtype=bool)
+            finite, known = np.isfinite(answers.probabilities), self.places.keys() >= set(answers.labels.tolist())
+            if known and finite.all():
+                return ()
+            good = np.asarray(finite.all(axis=1))
+            good &= np.array([label in self.places for label in answers.labels.tolist()], dtype=bool)
         return () if good.all() else tuple(int(row) for row in np.flatnonzero(~good))
 
 
@@ -175,6 +184,8 @@ def _serve(server: socket.socket, runner: Runner) -> None:
             assert isinstance(stream, socket.socket)
             if stream is server:
                 connection, _ = server.accept()
+                for side in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
+                    connection.setsockopt(socket.SOL_SOCKET, side, STALLED)
                 selector.register(connection, selectors.EVENT_READ)
             elif not _turn(stream, runner):
                 selector.unregister(stream)

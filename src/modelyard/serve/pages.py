@@ -1,0 +1,80 @@
+"""Every path of the HTTP door, with its methods."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from modelyard.serve.doors import Door
+from modelyard.serve.invocations import InvocationsDoor, hosted_paths
+from modelyard.serve.keys import Keys
+from modelyard.serve.metrics import Metrics
+from modelyard.serve.openapi import OpenApi
+from modelyard.serve.request import TEXT, Code, Request
+from modelyard.serve.rows import RowsDoor
+from modelyard.serve.table import Table
+from modelyard.serve.v2 import V2Door
+from modelyard.serve.v2_pages import Handler, Paths, say, v2_paths, v2_questions
+
+_ROWS, _V2, _HOSTED = RowsDoor(), V2Door(), InvocationsDoor()
+
+
+class Answering(Protocol):
+    """The desk, as the pages see it."""
+
+    service: str
+    alias: str | None
+    version: str
+    draining: bool
+    table: Table
+    metrics: Metrics
+    pin_versions: bool
+    trace_sample: float
+    keys: Keys | None
+
+    @property
+    def ready(self) -> bool: ...
+
+    @property
+    def alive(self) -> bool: ...
+
+    def infer(self, request: Request, door: Door, release: str | None = None) -> None: ...
+
+    def refuse(self, request: Request, code: Code, message: str) -> None: ...
+
+    def measure(self) -> None: ...
+
+
+def pages(desk: Answering) -> Paths:
+    """Return every path that the traffic table gives."""
+    paths: Paths = v2_paths(desk, _V2, trace_sample=desk.trace_sample) | hosted_paths(desk, _HOSTED)
+    paths[b"/metrics"] = {b"GET": lambda request: _metrics(desk, request)}
+    for path, (door, release) in questions(desk).items():
+        paths[path] = {b"POST": _asking(desk, door, release)}
+    if desk.table.live:
+        page = OpenApi(
+            service=desk.service,
+            version=desk.version,
+            models=[lane.model for lane in desk.table.live],
+            alias=desk.alias,
+            needs_key=desk.keys is not None,
+            pin_versions=desk.pin_versions,
+        ).page()
+        paths[b"/openapi.json"] = {b"GET": lambda request: say(request, page)}
+    return paths
+
+
+def questions(desk: Answering) -> dict[bytes, tuple[Door, str | None]]:
+    """Return the paths that take requests for predictions: the door, and the release where the path names one."""
+    found: dict[bytes, tuple[Door, str | None]] = {b"/predict": (_ROWS, None), b"/invocations": (_HOSTED, None)}
+    if desk.alias is not None:
+        found[desk.alias.encode()] = (_ROWS, None)
+    return found | v2_questions(desk, _V2)
+
+
+def _asking(desk: Answering, door: Door, release: str | None) -> Handler:
+    return lambda request: desk.infer(request, door, release)
+
+
+def _metrics(desk: Answering, request: Request) -> None:
+    desk.measure()
+    request.answer(desk.metrics.text(desk.table.run_folder), kind=TEXT)
