@@ -116,12 +116,12 @@ def test_serving_again_after_a_kill_takes_over(own: Place) -> None:
     second = serve(own)
     assert second["pid"] != run["pid"]
     assert ask(second["port"], "/predict", {"rows": [ROW]})[0] == 200
-    assert len(ours(own.home)) == 3  # supervisor, front, worker
+    until(lambda: len(ours(own.home)) == 4)  # supervisor, front, worker, and one that stands by
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_service_in_the_foreground_says_where_and_ends_when_told(own: Place, number: signal.Signals) -> None:
-    running = own.start("serve", "shop", "--port", "0")
+    running = own.start("serve", "shop", "--port", "0", "--json")
     assert running.stderr is not None
     try:
         line = running.stderr.readline()
@@ -129,8 +129,9 @@ def test_a_service_in_the_foreground_says_where_and_ends_when_told(own: Place, n
         port = int(line.partition("127.0.0.1:")[2].partition(";")[0])
         until(lambda: _is_ready(port))
         os.killpg(running.pid, number)
-        _, err = running.communicate(timeout=20)
+        out, err = running.communicate(timeout=20)
         assert running.returncode == 0 and "Traceback" not in err
+        assert json.loads(out) == {"service": "shop", "address": f"http://127.0.0.1:{port}"}
     finally:
         with contextlib.suppress(ProcessLookupError):
             running.kill()

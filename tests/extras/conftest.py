@@ -52,7 +52,7 @@ def with_onnxruntime(tmp_path_factory: pytest.TempPathFactory) -> Environment:
 def with_tritonclient(tmp_path_factory: pytest.TempPathFactory) -> Environment:
     """An independent client of the Open Inference Protocol; its dependencies conflict with ours."""
     environment = fresh(tmp_path_factory.mktemp("tritonclient") / "venv")
-    environment.install("tritonclient[http]==2.73.0", "numpy==2.4.6")
+    environment.install("tritonclient[grpc,http]==2.73.0", "numpy==2.4.6")
     return environment
 
 

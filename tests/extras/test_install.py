@@ -8,15 +8,19 @@ import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
+import grpc
+import numpy as np
 import pytest
 
+from tests.app.grpc_caller import DATATYPES, SERVING, check, free_port, infer, is_server_ready
 from tests.extras.environments import CONSTRAINTS, INSTALL_TIMEOUT_S, ROOT, Environment, fresh
 from tests.extras.released import Released
-from tests.journeys.making import ours
+from tests.journeys.making import SHOP, ours, place_in, shop_rows
 
 MOST_SECONDS = 90.0
 MOST_MB = 800.0
 UNFIT = ("torch", "nvidia", "cuda", "triton")
+GRPC = {"grpcio", "grpclib", "h2"}  # what others speak it with
 SWITCH = b"ORT_DISABLE_TELEMETRY=1"
 TRACE = "*onnxruntime*"  # what the library leaves in the home of whoever has not switched its telemetry off
 pytestmark = pytest.mark.extras
@@ -110,6 +114,29 @@ def test_no_process_of_a_service_phones_home(core: Installed, shop: Released, no
     assert len(environments) >= 3
     assert all(SWITCH in environment for environment in environments)
     assert list(nowhere.rglob(TRACE)) == []
+
+
+def test_the_core_alone_takes_a_spec_to_a_service_that_speaks_grpc(core: Installed, tmp_path: Path) -> None:
+    assert core.environment.packages.keys().isdisjoint(GRPC)
+    spec = SHOP.replace("serving:\n", f"serving:\n  grpc_port: {free_port()}\n")
+    place = place_in(tmp_path, spec, shop_rows())
+    store = {"MODELYARD_HOME": str(place.home)}
+    code, told = core.modelyard("run", home=place.folder, **store)
+    assert code == 0, told
+    code, told = core.modelyard("serve", "shop@1", "--port", "0", "--detach", "--json", home=place.folder, **store)
+    assert code == 0, told
+    try:
+        rows = shop_rows().head(50).drop_nulls()
+        with grpc.insecure_channel(f"127.0.0.1:{json.loads(told)['run']['grpc_port']}") as channel:
+            assert (check(channel, "shop"), is_server_ready(channel)) == (SERVING, True)
+            labels, shares = infer(channel, rows)
+    finally:
+        code, told = core.modelyard("stop", "shop", home=place.folder, **store)
+    assert code == 0, told
+    here = place.app.open("shop@1").predict(rows.select(*DATATYPES))
+    assert here.labels is not None and here.probabilities is not None
+    assert labels == [str(label) for label in here.labels]
+    np.testing.assert_allclose(shares, here.probabilities, rtol=0, atol=1e-6)
 
 
 def test_modelyard_in_python_switches_it_off_before_it_is_imported(

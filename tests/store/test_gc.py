@@ -68,6 +68,16 @@ def test_what_is_served_and_its_way_back_stay(nine: Store, clock: SetClock) -> N
     assert report.kept["income@3"] == "service `income` answered from it before"
 
 
+def test_what_the_fallbacks_of_a_served_release_name_stays(nine: Store, tmp_path: Path, clock: SetClock) -> None:
+    fallback = [{"kind": "variant", "release": "income@2"}, {"kind": "refuse"}]
+    digest = make_body(tmp_path / "ten", of="income10", fallback=fallback)
+    nine.releases.seal("income", tmp_path / "ten", [make_evidence(digest)], headline="", spec_digest="s" * 64)
+    nine.services.put(make_service("income", 1, {"income@10": 1.0}), expect_epoch=None)
+    report = nine.gc.collect(keep_newest=0, now=clock.now())
+    assert kept(nine) == {2, 9, 10}
+    assert report.kept["income@2"] == "a fallback of `income@10`"
+
+
 def test_a_change_of_state_alone_does_not_forget_the_way_back(nine: Store, clock: SetClock) -> None:
     nine.services.put(make_service("income", 1, {"income@2": 1.0}), expect_epoch=None)
     nine.services.put(make_service("income", 2, {"income@9": 1.0}), expect_epoch=1)

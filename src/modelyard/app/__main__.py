@@ -12,8 +12,8 @@ import sys
 import threading
 import time
 
-KINDS = ("fitter", "timing", "supervisor", "front", "worker")
-HELPERS = ("fitter", "timing")  # of a command in the foreground, which answers Ctrl-C for them
+KINDS = ("fitter", "timing", "supervisor", "front", "worker", "sweeper")
+HELPERS = ("fitter", "timing", "sweeper")  # of a command in the foreground, which answers Ctrl-C for them
 LOOK_S = 0.25
 
 

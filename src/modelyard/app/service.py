@@ -13,17 +13,21 @@ import msgspec
 from msgspec.structs import replace
 
 from modelyard.app.sealed_spec import spec_of
+from modelyard.app.serving import supervisor_job
 from modelyard.app.settings import Settings
 from modelyard.app.spawn import COMMAND, child_environment
 from modelyard.app.supervisor import run_supervisor
 from modelyard.core.clock import Clock, stamp
 from modelyard.core.codec import decode, encode
 from modelyard.core.ids import ReleaseId, check_name
-from modelyard.core.release import Service, Traffic
+from modelyard.core.release import Service
 from modelyard.errors import AlreadyExists, NotRunning, ServiceError
 from modelyard.serve import control
-from modelyard.serve.messages import ERROR_FILE, Limits, Status, SupervisorJob
-from modelyard.spec.serving import ServingSpec
+from modelyard.serve.change import next_traffic
+from modelyard.serve.exposure import exposures, locked
+from modelyard.serve.keys import read_keys
+from modelyard.serve.messages import ERROR_FILE, Status, SupervisorJob
+from modelyard.serve.tls import server_context
 from modelyard.spec.system import System
 from modelyard.store.open import Store
 
@@ -49,30 +53,45 @@ class ServiceVerbs:
         *,
         host: str | None = None,
         port: int | None = None,
+        grpc_port: int | None = None,
         said: Callable[[str], None] = lambda _: None,
+        listening: Callable[[Mapping[str, Any]], None] = lambda _: None,
     ) -> int:
         """Serve a release in this process until it is told to stop; return the exit status.
 
-        `said` is told, once it listens, where.
+        `said` and `listening` are told, once it listens, where: in words, and as a record.
         """
-        job = self._claim(ref, host, port)
+        job = self._claim(ref, host, port, grpc_port)
+        self._warn(job, said)
 
         def heard(event: str, facts: Mapping[str, Any]) -> None:
             if event == "started":
-                said(
-                    f"Service `{job.service}` listens on http://{job.host}:{facts['port']}; Ctrl-C drains and ends it."
-                )
+                scheme = "http" if job.tls_cert is None else "https"
+                address = f"{scheme}://{job.host}:{facts['port']}"
+                said(f"Service `{job.service}` listens on {address}; Ctrl-C drains and ends it.")
+                listening({"service": job.service, "address": address})
 
         try:
             return run_supervisor(job, self.settings, heard)
         finally:
             self._put_state(job.service, "stopped")
 
-    def detach(self, ref: str, *, host: str | None = None, port: int | None = None) -> Status:
-        """Serve a release in a process of its own; return once it is ready."""
-        job = self._claim(ref, host, port)
+    def detach(
+        self,
+        ref: str,
+        *,
+        host: str | None = None,
+        port: int | None = None,
+        grpc_port: int | None = None,
+        said: Callable[[str], None] = lambda _: None,
+    ) -> Status:
+        """Serve a release in a process of its own; return once it is ready. `said` is told what it leaves open."""
+        job = self._claim(ref, host, port, grpc_port)
+        self._warn(job, said)
         folder = self.folder(job.service)
-        with (folder / ERROR_FILE).open("ab") as errors:
+        error_file = folder / ERROR_FILE
+        error_file.touch(mode=0o600)
+        with error_file.open("ab") as errors:
             process = subprocess.Popen(
                 [*COMMAND, "supervisor"],
                 stdin=subprocess.PIPE,
@@ -109,11 +128,15 @@ class ServiceVerbs:
         self._put_state(name, "stopped")
         return told
 
+    def _warn(self, job: SupervisorJob, said: Callable[[str], None]) -> None:
+        for why in (*exposures(job), *locked(job, read_keys(self.folder(job.service)))):
+            said(f"WARNING: {why}")
+
     def _drain_s(self, store: Store, name: str) -> float:
         service = store.services.get(name)
         return 0.0 if service is None else _spec(store, next(iter(service.traffic.shares))).serving.drain_s
 
-    def _claim(self, ref: str, host: str | None, port: int | None) -> SupervisorJob:
+    def _claim(self, ref: str, host: str | None, port: int | None, grpc_port: int | None) -> SupervisorJob:
         """Write the service's row, and return what its supervisor is to do."""
         with self.store() as store:
             release = store.releases.get(ref)
@@ -123,20 +146,23 @@ class ServiceVerbs:
             spec = _spec(store, str(release.id))
             serving = spec.serving
             host, port = host or serving.host, serving.port if port is None else port
+            server_context(serving.tls_cert, serving.tls_key)  # what cannot be used is said before anything is written
+            records = [record for _, record in store.releases.evidence(release.id)]
             with store.audit.change("serve", resources=(name, str(release.id)), rollback_available=True):
                 self._put(store, release.id, host, port, environment=spec.environment.value)
         folder = self.folder(name)
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        return SupervisorJob(
-            service=name, run_folder=str(folder), host=host, port=port, alias=serving.endpoint, limits=_limits(serving)
-        )
+        job = supervisor_job(name, folder, spec, records, host=host, port=port)
+        return job if grpc_port is None else replace(job, grpc_port=grpc_port)
 
     def _put(self, store: Store, id: ReleaseId, host: str, port: int, *, environment: str) -> None:
         before = store.services.get(id.name)
         epoch = 0 if before is None else before.traffic.epoch
         service = Service(
             name=id.name,
-            traffic=Traffic(epoch=epoch + 1, shares={str(id): 1.0}),
+            traffic=next_traffic(
+                None if before is None else before.traffic, control.local_traffic(self.folder(id.name)), str(id)
+            ),
             host=host,
             port=port,
             environment=environment,
@@ -166,7 +192,7 @@ class ServiceVerbs:
             except (NotRunning, ServiceError):
                 if process.poll() is not None:
                     self._put_state(job.service, "stopped")
-                    raise _last_words(folder / ERROR_FILE, process.returncode) from None
+                    raise last_words(folder / ERROR_FILE, process.returncode) from None
         process.terminate()
         raise ServiceError(f"Service `{job.service}` was not ready within {READY_TIMEOUT_S:g} s; see {folder}.")
 
@@ -175,19 +201,7 @@ def _spec(store: Store, ref: str) -> System:
     return spec_of(store.releases.body(store.releases.get(ref).id))
 
 
-def _limits(serving: ServingSpec) -> Limits:
-    return Limits(
-        deadline_ms=float(serving.deadline_ms),
-        most_deadline_ms=float(serving.deadline_ms) * 10,
-        most_body_bytes=int(serving.max_body_mb * 1e6),
-        queue_rows=serving.queue_rows,
-        batch_rows=serving.max_batch_rows,
-        progress_timeout_s=max(Limits().progress_timeout_s, 2 * serving.deadline_ms / 1000),
-        grace_s=max(serving.drain_s, 0.1),
-    )
-
-
-def _last_words(path: Path, code: int) -> ServiceError:
+def last_words(path: Path, code: int) -> ServiceError:
     """Return what a supervisor that ended said last, with the code that it had for it."""
     lines = [line for line in path.read_text(errors="replace").splitlines() if line.strip()] if path.exists() else []
     try:

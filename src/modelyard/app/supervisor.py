@@ -14,6 +14,7 @@ from modelyard.core.codec import decode, encode
 from modelyard.core.evidence import Evidence, FallbackEvidence
 from modelyard.core.ids import ReleaseId, parse_release
 from modelyard.errors import ModelyardError
+from modelyard.serve.change import Changes
 from modelyard.serve.children import spawner
 from modelyard.serve.messages import ERROR_FILE, SupervisorJob
 from modelyard.serve.supervisor import SupervisorPorts, supervise
@@ -72,4 +73,10 @@ def supervisor_ports(job: SupervisorJob, store: Store, clock: SystemClock, heard
         spawn=spawner(Path(job.run_folder) / ERROR_FILE, command=COMMAND),
         on_fallback=on_fallback,
         on_event=on_event,
+        changes=Changes(
+            folder=Path(job.run_folder).parent,
+            store=lambda: (store.services, store.releases),
+            audit=store.audit,
+            clock=clock,
+        ),
     )

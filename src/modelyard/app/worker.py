@@ -1,4 +1,7 @@
-"""A service's engine worker: one release's bundle in a process of its own."""
+"""A service's engine worker: one release's bundle in a process of its own.
+
+Libraries are loaded before the job is read: a process may stand by for one. Where none comes it ends.
+"""
 
 from __future__ import annotations
 
@@ -12,4 +15,6 @@ from modelyard.serve.worker import work
 
 def main() -> None:
     """Run until told to stop."""
-    work(decode(sys.stdin.buffer.read(), WorkerJob), OnnxLoader())
+    data = sys.stdin.buffer.read()
+    if data:
+        work(decode(data, WorkerJob), OnnxLoader())

@@ -29,7 +29,11 @@ COMMANDS = {
     "predict": ("use", "Answer rows with a release: a file, or rows in JSON."),
     "serve": ("services", "Serve a release."),
     "services": ("services", "List services."),
+    "bench": ("bench", "Measure a service under load; find the highest rate that keeps its latency bound."),
     "stop": ("services", "Drain and end a service."),
+    "deploy": ("traffic", "Let a release answer, once it is loaded and right."),
+    "rollback": ("traffic", "Go back to the release that answered before, at once."),
+    "keys": ("keys", "Add, list or remove the API keys of a service."),
     "audit": ("care", "Show or verify the audit log."),
     "gc": ("care", "Remove from the store what nothing needs."),
 }

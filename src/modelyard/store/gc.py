@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -63,8 +64,9 @@ class Collection:
         """Remove bodies nobody needs, stages long unused, and leftovers of killed processes.
 
         A release keeps its body if a service's traffic names it, if it is the way back of one that
-        is named (the release sealed before it, and those of the traffic before), or if it is among
-        the newest `keep_newest` of its name. One whose body goes is marked; row and evidence stay.
+        is named (the release sealed before it, those of the traffic before, and those that its
+        fallbacks name), or if it is among the newest `keep_newest` of its name. One whose body goes
+        is marked; row and evidence stay.
         Stages go when unused for `unused_for`, and the longest unused first while more than 80 % of
         the quota is used; one that a process holds stays. `dry_run` removes nothing.
         """
@@ -72,7 +74,7 @@ class Collection:
             raise UsageError(f"`keep_newest` is {keep_newest}; wanted 0 or more.")
         with self._bodies.alone():
             with self._database.write() as connection:
-                plan = _plan(connection, keep_newest)
+                plan = _plan(connection, keep_newest, self._variants)
                 if not dry_run:
                     _mark(connection, plan.mark, stamp(now))
             bodies = [body for body in self._bodies.all() if body not in plan.bodies_kept]
@@ -115,6 +117,14 @@ class Collection:
                 total += size
         return gone, total
 
+    def _variants(self, body: str) -> list[str]:
+        """Return the releases that a body's fallbacks name."""
+        try:
+            manifest = decode((self._bodies.path(body) / "manifest.json").read_bytes(), _Fallbacks)
+        except (OSError, msgspec.MsgspecError):  # whoever opens it is told; it names nobody
+            return []
+        return [str(entry["release"]) for entry in manifest.fallback if entry.get("kind") == "variant"]
+
     def _leftovers(self, now: datetime, *, dry_run: bool) -> tuple[list[str], int]:
         """Remove temporary files and folders older than an hour whose maker is gone."""
         gone, total = [], 0
@@ -128,8 +138,14 @@ class Collection:
         return gone, total
 
 
-def _plan(connection: Connection, keep_newest: int) -> _Plan:
-    """Decide which rows lose their bodies."""
+class _Fallbacks(msgspec.Struct):
+    """What is read of a manifest here."""
+
+    fallback: list[dict[str, object]] = []
+
+
+def _plan(connection: Connection, keep_newest: int, variants: Callable[[str], list[str]]) -> _Plan:
+    """Decide which rows lose their bodies; `variants` are the releases that a body's fallbacks name."""
     table = schema.releases
     rows = connection.execute(sa.select(table).order_by(table.c.name, table.c.number)).all()
     by_name: dict[str, list[int]] = defaultdict(list)
@@ -137,6 +153,10 @@ def _plan(connection: Connection, keep_newest: int) -> _Plan:
         by_name[row.name].append(row.number)
     with_body = [row for row in rows if row.collected is None]
     live, back = _named(connection, {(row.name, row.number) for row in with_body})
+    for row in with_body:
+        id = ReleaseId(name=row.name, number=row.number)
+        for text in variants(row.body) if id in live else ():
+            back.setdefault(_id(text), f"a fallback of `{id}`")
     mark, kept, bodies = [], {}, set()
     for row in with_body:
         id = ReleaseId(name=row.name, number=row.number)

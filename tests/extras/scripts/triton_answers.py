@@ -31,11 +31,16 @@ def main(address: str, model: str, rows: str) -> None:
         "metadata": metadata,
         "id": answer.get_response()["id"],
         "outputs": {output["name"]: answer.as_numpy(output["name"]).tolist() for output in metadata["outputs"]},
-        "unasked": {output["name"]: plain.as_numpy(output["name"]).tolist() for output in metadata["outputs"]},
+        "unasked": {output["name"]: _texts(plain.as_numpy(output["name"]).tolist()) for output in metadata["outputs"]},
         "shapes": {output["name"]: answer.get_output(output["name"])["shape"] for output in metadata["outputs"]},
         "refused": _refused(client, model, inputs),
     }
     sys.stdout.write(json.dumps(told) + "\n")
+
+
+def _texts(values: list[Any]) -> list[Any]:
+    """Return values as JSON has them; this client asks for outputs as bytes where it is not told otherwise."""
+    return [value.decode() if isinstance(value, bytes) else value for value in values]
 
 
 def _input(wanted: dict[str, Any], values: list[Any]) -> Any:
