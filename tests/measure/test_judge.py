@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from subprocess import run
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from modelyard.core.requirement import (
@@ -289,6 +290,7 @@ def test_a_larger_margin_never_makes_the_verdict_worse(
     margin=st.none() | st.floats(),
     has_reference=st.booleans(),
 )
+@example(numbers=(0.0, 0.0, None, None), samples=30, confidence=1.0, margin=math.inf, has_reference=True)
 def test_the_judge_answers_whatever_it_is_shown(
     numbers: tuple[float | None, ...], samples: int, confidence: float, margin: float | None, has_reference: bool
 ) -> None:

@@ -47,7 +47,8 @@ def number_words(observation: Observation, number: float | None, bound: float | 
 def _decimals(observation: Observation, bound: float | None) -> int:
     """Return how many decimals keep three digits and every number on its side of the bound."""
     numbers = [each for each in (observation.value, observation.low, observation.high) if each is not None]
-    largest = max((abs(each) for each in [*numbers, bound or 0.0]), default=0.0)
+    finite = [abs(each) for each in [*numbers, bound or 0.0] if math.isfinite(each)]
+    largest = max(finite, default=0.0)
     decimals = 3 if largest == 0 else max(0, 2 - math.floor(math.log10(largest)))
     decimals = min(decimals, _MOST_DECIMALS)
     while bound is not None and decimals < _MOST_DECIMALS and not _keeps_sides(numbers, bound, decimals):
