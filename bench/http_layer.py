@@ -3,7 +3,7 @@
     python bench/http_layer.py --body x.v2.json --home HOME [--conns 1,64,256] [--secs 4] [--rounds 3]
                                 [--only thin,bare]
 
-Layers: `thin` (serve/http.py, as the service runs it), `bare` (the same without metrics, log, traces and contract
+Layers: `thin` (serve/http, as the service runs it), `bare` (the same without metrics, log, traces and contract
 check: what these cost together), `asgi` (uvicorn with httptools and uvloop, no framework), `starlette` (a route on
 uvicorn), `granian` (its own interface, RSGI). The last three need their library in the environment; `wrk` loads.
 HOME is a store with a release `tabular@1`, as bench/service_models.py seals it.
@@ -32,17 +32,17 @@ from modelyard.bundle.open import read_body
 from modelyard.core.clock import SystemClock
 from modelyard.core.codec import encode
 from modelyard.core.release import Traffic
-from modelyard.serve.board import Board
 from modelyard.serve.desk import Desk
 from modelyard.serve.doors import refusal
-from modelyard.serve.listener import Listener
-from modelyard.serve.log import Log
+from modelyard.serve.http.listener import Listener
+from modelyard.serve.keep.processes import listen
 from modelyard.serve.messages import BodyRef, Limits, Routes, WorkerJob
-from modelyard.serve.metrics import Metrics
-from modelyard.serve.processes import listen
 from modelyard.serve.request import FRONT, JSON, Code, Request
-from modelyard.serve.tensors import Tensors
-from modelyard.serve.tracer import Tracer
+from modelyard.serve.told.board import Board
+from modelyard.serve.told.log import Log
+from modelyard.serve.told.metrics import Metrics
+from modelyard.serve.told.tracer import Tracer
+from modelyard.serve.v2.tensors import Tensors
 
 LAYERS = ("thin", "bare", "asgi", "starlette", "granian")
 RELEASE = "tabular@1"

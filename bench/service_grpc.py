@@ -23,7 +23,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from modelyard.serve import grpc_wire as wire
+from modelyard.serve.grpc import wire
 from service import COMMAND
 from service import _harness as harness_of
 from service_models import MODELS, rows, seal

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from modelyard.core.clock import SystemClock
-from modelyard.serve.trace import Trace, worker_span
-from modelyard.serve.tracer import TRACES_FILE, Tracer
+from modelyard.serve.told.trace import Trace, worker_span
+from modelyard.serve.told.tracer import TRACES_FILE, Tracer
 from tests.extras.environments import Environment, fresh
 
 HEADER = b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"

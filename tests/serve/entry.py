@@ -18,8 +18,8 @@ from modelyard.core.evidence import FallbackEvidence
 from modelyard.core.ids import ReleaseId
 from modelyard.core.release import Release, Service
 from modelyard.errors import ModelyardError, StoreConflict, StoreError, UnknownName
-from modelyard.serve.change import Changes
-from modelyard.serve.children import spawner
+from modelyard.serve.keep.change import Changes
+from modelyard.serve.keep.children import spawner
 from modelyard.serve.messages import ERROR_FILE, FrontJob, SupervisorJob, WorkerJob
 
 EVENTS = "events.jsonl"
@@ -159,7 +159,7 @@ def main(kind: str) -> int:
 
 
 def _supervisor(job: SupervisorJob) -> int:
-    from modelyard.serve.supervisor import SupervisorPorts, supervise
+    from modelyard.serve.keep.supervisor import SupervisorPorts, supervise
 
     folder = Path(job.run_folder)
 

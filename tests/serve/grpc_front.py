@@ -17,9 +17,9 @@ from modelyard.core.clock import SystemClock
 from modelyard.core.codec import encode
 from modelyard.core.release import Traffic
 from modelyard.serve.desk import Desk
-from modelyard.serve.grpc_call import GrpcRequest
-from modelyard.serve.grpc_service import GrpcService
-from modelyard.serve.keys import Keys
+from modelyard.serve.grpc.call import GrpcRequest
+from modelyard.serve.grpc.service import GrpcService
+from modelyard.serve.guard.keys import Keys
 from modelyard.serve.messages import BodyRef, Limits, Routes, WorkerJob
 from modelyard.serve.request import Code
 

@@ -8,9 +8,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, cast
 
-from modelyard.serve.grpc_call import GrpcCall, GrpcRequest
-from modelyard.serve.grpc_listener import GrpcListener
-from modelyard.serve.http2 import Connection
+from modelyard.serve.grpc.call import GrpcCall, GrpcRequest
+from modelyard.serve.grpc.listener import GrpcListener
+from modelyard.serve.http2.connection import Connection
 from modelyard.serve.request import Code
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"

@@ -13,7 +13,7 @@ from modelyard.core.contract import Contract
 from modelyard.core.metrics import Task
 from modelyard.errors import BundleFormat
 from modelyard.serve.batching import Settled
-from modelyard.serve.fallback import Answering, order
+from modelyard.serve.guard.fallback import Answering, order
 from tests.serve.bodies import GOLDEN_ROWS, contract
 
 YES: dict[str, Any] = {"label": ">50K", "probabilities": {"<=50K": 0.125, ">50K": 0.875}}

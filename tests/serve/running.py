@@ -16,10 +16,10 @@ from typing import Any, TypeVar
 
 from modelyard.core.codec import encode
 from modelyard.core.release import Service, Traffic
-from modelyard.serve import control
+from modelyard.serve.keep import control
+from modelyard.serve.keep.processes import end
+from modelyard.serve.keep.runfile import read_run
 from modelyard.serve.messages import ERROR_FILE, Limits, Status, SupervisorJob
-from modelyard.serve.processes import end
-from modelyard.serve.runfile import read_run
 from tests.serve.entry import BODIES_FILE, EVENTS, ROW_FILE
 
 ROOT = Path(__file__).resolve().parents[2]

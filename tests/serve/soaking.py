@@ -23,7 +23,7 @@ from typing import Any
 
 import msgspec
 
-from modelyard.serve import control
+from modelyard.serve.keep import control
 from modelyard.serve.messages import Limits, Status
 from tests.serve.bodies import AGES, ROW, write_body
 from tests.serve.open_loop import Seen, ask

@@ -16,14 +16,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from modelyard.serve import board as board_module
-from modelyard.serve.board import COUNTER, GAUGE, HISTOGRAM, OTHER, Board, open_board
-from modelyard.serve.board_file import CELLS_AT, HEAD_BYTES, NAMED, SIZE, Labels, clear, read_all, read_board
+from modelyard.serve.told import board as board_module
+from modelyard.serve.told.board import COUNTER, GAUGE, HISTOGRAM, OTHER, Board, open_board
+from modelyard.serve.told.board_file import CELLS_AT, HEAD_BYTES, NAMED, SIZE, Labels, clear, read_all, read_board
 
 COUNTING = """
 import sys
 from pathlib import Path
-from modelyard.serve.board import COUNTER, GAUGE, Board
+from modelyard.serve.told.board import COUNTER, GAUGE, Board
 board = Board(Path(sys.argv[1]))
 board.series("requests", COUNTER, ("a",)).add(5)
 board.series("open", GAUGE, ("a",)).put(3)
@@ -33,7 +33,7 @@ input()
 NAMING = """
 import sys
 from pathlib import Path
-from modelyard.serve.board import COUNTER, Board
+from modelyard.serve.told.board import COUNTER, Board
 board = Board(Path(sys.argv[1]))
 print("begun", flush=True)
 for number in range(3000):
@@ -44,7 +44,7 @@ for number in range(3000):
 STEPPING = """
 import sys
 from pathlib import Path
-from modelyard.serve.board import COUNTER, Board
+from modelyard.serve.told.board import COUNTER, Board
 cell = Board(Path(sys.argv[1])).series("requests", COUNTER, ("a",))
 print("begun", flush=True)
 while True:

@@ -10,8 +10,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from modelyard.serve.breaker import Breaker, BreakerPolicy, State
-from modelyard.serve.window import BUCKETS, Window
+from modelyard.serve.guard.breaker import Breaker, BreakerPolicy, State
+from modelyard.serve.guard.window import BUCKETS, Window
 
 POLICY = BreakerPolicy(window_s=10.0, least=4, share=0.5, open_s=2.0, most_open_s=30.0, probes=3)
 

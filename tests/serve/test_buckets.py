@@ -15,7 +15,7 @@ from modelyard.core.arrays import Array, Columns
 from modelyard.core.contract import Column, Contract, Kind, Role
 from modelyard.core.metrics import Task
 from modelyard.core.ports import Engine
-from modelyard.serve.buckets import ALL, bucket_of, may_share
+from modelyard.serve.guard.buckets import ALL, bucket_of, may_share
 from tests.evaluate.texts import WORDS, text_graph
 
 SHAPES = st.lists(st.lists(st.integers(0, 3), max_size=3), max_size=3)

@@ -11,9 +11,9 @@ from msgspec.structs import replace
 
 from modelyard.serve.batching import Said, Settled
 from modelyard.serve.doors import Asked
+from modelyard.serve.forms.rows import AskedRows, RowsDoor
 from modelyard.serve.model import Model
 from modelyard.serve.request import Code, Request
-from modelyard.serve.rows import AskedRows, RowsDoor
 from tests.serve.bodies import REFUSE, write_body
 from tests.serve.scripted import LIMITS, Bodies, Caller, run, settled, stage, until
 

@@ -10,7 +10,7 @@ import pytest
 from msgspec.structs import replace
 
 from modelyard.core.release import Traffic
-from modelyard.serve.breaker import State
+from modelyard.serve.guard.breaker import State
 from modelyard.serve.messages import BodyRef, Routes
 from modelyard.serve.request import Code
 from tests.serve.bodies import CONSTANT, REFUSE, write_body

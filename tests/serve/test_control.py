@@ -11,10 +11,10 @@ import pytest
 
 from modelyard.core.release import Traffic
 from modelyard.errors import NotRunning, StoreConflict, UnknownName
-from modelyard.serve import control
+from modelyard.serve.keep import control
+from modelyard.serve.keep.processes import end, is_same
+from modelyard.serve.keep.runfile import read_run
 from modelyard.serve.messages import ERROR_FILE
-from modelyard.serve.processes import end, is_same
-from modelyard.serve.runfile import read_run
 from tests.serve.bodies import ROW
 from tests.serve.entry import BODIES_FILE, ROW_FILE
 from tests.serve.load import Load, v2

@@ -8,7 +8,7 @@ import time
 
 import uvloop
 
-from modelyard.serve.deadlines import SLOT_S, Deadlines
+from modelyard.serve.guard.deadlines import SLOT_S, Deadlines
 
 HUNG_S = 5.0  # how late is no longer a busy machine but a lost timer; how close they come is for the benchmark
 

@@ -15,9 +15,9 @@ from modelyard.core.codec import decode, encode_pretty, write_atomic
 from modelyard.core.ports import Releases, Services
 from modelyard.core.release import Service, Traffic
 from modelyard.errors import NotRunning, ServiceError, StoreError, UnknownName, UsageError
-from modelyard.serve import control
-from modelyard.serve.change import Changes, next_traffic, way_back
-from modelyard.serve.governor import Governor, ways_back
+from modelyard.serve.keep import control
+from modelyard.serve.keep.change import Changes, next_traffic, way_back
+from modelyard.serve.keep.governor import Governor, ways_back
 from modelyard.serve.messages import TRAFFIC_FILE, Routes, SupervisorJob
 from tests.serve.bodies import CONSTANT, REFUSE, ROW, write_body
 from tests.serve.entry import ROW_FILE, FileAudit, FileReleases, FileServices, changes

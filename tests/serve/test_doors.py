@@ -14,11 +14,11 @@ from modelyard.bundle.open import read_body
 from modelyard.errors import ContractBroken
 from modelyard.serve.batching import Settled
 from modelyard.serve.doors import Malformed, Said, TooLarge, depth, fault_records
+from modelyard.serve.forms.rows import RowsDoor
 from modelyard.serve.messages import Limits
 from modelyard.serve.model import Model
 from modelyard.serve.request import JSON
-from modelyard.serve.rows import RowsDoor
-from modelyard.serve.v2 import V2Door, model_metadata
+from modelyard.serve.v2.door import V2Door, model_metadata
 from tests.serve.bodies import ROW, write_body
 from tests.serve.tensor_models import asking
 

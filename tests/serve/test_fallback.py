@@ -18,7 +18,7 @@ from modelyard.bundle.open import read_body
 from modelyard.core.contract import Column, Contract, Kind, Role
 from modelyard.core.metrics import Task
 from modelyard.errors import BundleFormat
-from modelyard.serve.fallback import Answering, Other, Reason, Refuse, Step, misfits, order
+from modelyard.serve.guard.fallback import Answering, Other, Reason, Refuse, Step, misfits, order
 from tests.serve.bodies import CLASSES, CONSTANT, GOLDEN_ROWS, REFUSE, contract, write_body
 from tests.serve.orders import MISSING, NO, PREVIOUS, VARIANT, YES, asked, body, rule, told
 

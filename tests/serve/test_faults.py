@@ -10,8 +10,8 @@ import time
 from pathlib import Path
 
 from modelyard.bundle.format import GRAPH
+from modelyard.serve.keep.runfile import read_run
 from modelyard.serve.messages import ERROR_FILE, Limits
-from modelyard.serve.runfile import read_run
 from tests.serve.bodies import REFUSE, ROW, write_body
 from tests.serve.entry import BODIES_FILE
 from tests.serve.load import Load

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from modelyard.serve.grpc_call import GrpcRequest
-from modelyard.serve.grpc_head import read_head
-from modelyard.serve.grpc_service import STREAM
-from modelyard.serve.grpc_status import (
+from modelyard.serve.grpc.call import GrpcRequest
+from modelyard.serve.grpc.head import read_head
+from modelyard.serve.grpc.service import STREAM
+from modelyard.serve.grpc.status import (
     MOST_LINES,
     MOST_MESSAGE,
     STATUS_OF,
@@ -21,7 +21,7 @@ from modelyard.serve.grpc_status import (
     lines,
     trailers,
 )
-from modelyard.serve.grpc_stream import MOST_PENDING, InferStream
+from modelyard.serve.grpc.stream import MOST_PENDING, InferStream
 from modelyard.serve.request import Code
 from tests.serve.http2_kit import (
     DATA,

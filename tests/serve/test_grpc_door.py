@@ -15,9 +15,9 @@ from modelyard.core.metrics import Task
 from modelyard.errors import ContractBroken
 from modelyard.serve.batching import Settled
 from modelyard.serve.doors import Malformed, Said, TooLarge
-from modelyard.serve.grpc_call import GrpcRequest
-from modelyard.serve.grpc_door import AskedMessage, GrpcDoor
-from modelyard.serve.grpc_infer import read_infer
+from modelyard.serve.grpc.call import GrpcRequest
+from modelyard.serve.grpc.door import AskedMessage, GrpcDoor
+from modelyard.serve.grpc.infer import read_infer
 from modelyard.serve.model import Model
 from tests.serve.grpc_protos import of
 from tests.serve.tensor_models import model_of, plain_column, tensor_column

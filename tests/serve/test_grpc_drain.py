@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from modelyard.serve.grpc_call import GrpcRequest
-from modelyard.serve.grpc_health import WATCH, Health
-from modelyard.serve.grpc_service import STREAM
-from modelyard.serve.grpc_stream import InferStream
+from modelyard.serve.grpc.call import GrpcRequest
+from modelyard.serve.grpc.health import WATCH, Health
+from modelyard.serve.grpc.service import STREAM
+from modelyard.serve.grpc.stream import InferStream
 from tests.serve.http2_kit import (
     DATA,
     END_HEADERS,

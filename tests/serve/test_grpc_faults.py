@@ -12,10 +12,10 @@ from typing import Any
 import grpc
 import pytest
 
-from modelyard.serve.keys import Keys, add_key
+from modelyard.serve.guard.keys import Keys, add_key
+from modelyard.serve.guard.tls import server_context
 from modelyard.serve.messages import KEYS_FILE, Limits
 from modelyard.serve.request import Code
-from modelyard.serve.tls import server_context
 from tests.serve.certificates import CERT, KEY
 from tests.serve.grpc_front import grpc_front
 from tests.serve.grpc_protos import of

@@ -11,10 +11,9 @@ from google.protobuf.message import DecodeError
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from modelyard.serve import grpc_infer as infer
-from modelyard.serve import grpc_wire as wire
-from modelyard.serve.grpc_infer import CONTENT_NAMES, read_infer
-from modelyard.serve.grpc_wire import WireFault
+from modelyard.serve.grpc import infer, wire
+from modelyard.serve.grpc.infer import CONTENT_NAMES, read_infer
+from modelyard.serve.grpc.wire import WireFault
 from tests.serve.grpc_protos import of
 
 TEXT = st.text(max_size=12)

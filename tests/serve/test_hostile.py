@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 import uvloop
 
-from modelyard.serve import http
-from modelyard.serve.csv_rows import rows_of_csv
 from modelyard.serve.doors import Malformed
-from modelyard.serve.listener import Listener
-from modelyard.serve.processes import listen
+from modelyard.serve.forms.csv_rows import rows_of_csv
+from modelyard.serve.http import connection as http
+from modelyard.serve.http.listener import Listener
+from modelyard.serve.keep.processes import listen
 from modelyard.serve.request import Request
-from modelyard.serve.rolling import Rolling
+from modelyard.serve.told.rolling import Rolling
 from tests.serve.bodies import contract
 from tests.serve.test_http import POST, statuses, talk
 

@@ -11,9 +11,9 @@ from collections.abc import Callable
 import pytest
 import uvloop
 
-from modelyard.serve import http
-from modelyard.serve.listener import Listener
-from modelyard.serve.processes import listen
+from modelyard.serve.http import connection as http
+from modelyard.serve.http.listener import Listener
+from modelyard.serve.keep.processes import listen
 from modelyard.serve.request import Request
 
 POST = b"POST /echo HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n%s"

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from modelyard.serve.grpc_call import GrpcRequest
+from modelyard.serve.grpc.call import GrpcRequest
 from tests.serve.http2_kit import (
     ACK,
     CONTINUATION,

@@ -6,8 +6,8 @@ import struct
 
 import pytest
 
-from modelyard.serve.grpc_call import GrpcRequest
-from modelyard.serve.http2 import (
+from modelyard.serve.grpc.call import GrpcRequest
+from modelyard.serve.http2.connection import (
     ANSWER_TIMEOUT_S,
     FRAME_TIMEOUT_S,
     GREETING_TIMEOUT_S,
@@ -16,7 +16,7 @@ from modelyard.serve.http2 import (
     MOST_STREAMS,
     PATIENCE_PER_S,
 )
-from modelyard.serve.http2_line import LINGER_S, READ_TIMEOUT_S
+from modelyard.serve.http2.line import LINGER_S, READ_TIMEOUT_S
 from modelyard.serve.request import Code
 from tests.serve.http2_kit import (
     CONTINUATION,

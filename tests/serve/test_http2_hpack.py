@@ -10,9 +10,9 @@ from hpack.table import HeaderTable
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelyard.serve import http2_huffman
-from modelyard.serve.http2_hpack import STATIC, TABLE_BYTES, Decoder, Field, FieldsTooLarge, HpackFault, encode
-from modelyard.serve.http2_huffman import HuffmanFault
+from modelyard.serve.http2 import huffman as http2_huffman
+from modelyard.serve.http2.hpack import STATIC, TABLE_BYTES, Decoder, Field, FieldsTooLarge, HpackFault, encode
+from modelyard.serve.http2.huffman import HuffmanFault
 
 NAMES = st.sampled_from([b"a", b"te", b"content-type", b":path", b"grpc-timeout", b"x-request-id"])
 FIELDS = st.lists(st.tuples(NAMES, st.binary(max_size=40)), max_size=12)

@@ -13,9 +13,9 @@ import uvloop
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from modelyard.serve.http import Connection
-from modelyard.serve.listener import Listener
-from modelyard.serve.processes import listen
+from modelyard.serve.http.connection import Connection
+from modelyard.serve.http.listener import Listener
+from modelyard.serve.keep.processes import listen
 from modelyard.serve.request import Request
 
 OWN = re.compile(rb"t-[0-9a-f]+")

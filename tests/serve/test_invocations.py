@@ -19,7 +19,7 @@ from modelyard.core.metrics import Task
 from modelyard.errors import ContractBroken
 from modelyard.serve.batching import Settled
 from modelyard.serve.doors import Malformed, Said, TooLarge
-from modelyard.serve.invocations import AskedInvocation, InvocationsDoor, hosted_paths
+from modelyard.serve.forms.invocations import AskedInvocation, InvocationsDoor, hosted_paths
 from modelyard.serve.messages import Limits
 from modelyard.serve.model import Model
 from modelyard.serve.request import Code

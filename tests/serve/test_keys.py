@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 
 from modelyard.core.codec import encode
 from modelyard.errors import AlreadyExists, UnknownName, UsageError
-from modelyard.serve.exposure import exposures, is_loopback, locked
-from modelyard.serve.keys import KeyRecord, Keys, KeyTable, add_key, read_keys, remove_key
+from modelyard.serve.guard.exposure import exposures, is_loopback, locked
+from modelyard.serve.guard.keys import KeyRecord, Keys, KeyTable, add_key, read_keys, remove_key
+from modelyard.serve.guard.tls import server_context
 from modelyard.serve.messages import ERROR_FILE, KEYS_FILE, SupervisorJob
-from modelyard.serve.tls import server_context
 from tests.serve import certificates
 from tests.serve.bodies import ROW
 from tests.serve.running import eventually, launch, service, write_bodies, write_row

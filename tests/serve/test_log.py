@@ -14,10 +14,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from modelyard.serve import log as log_module
-from modelyard.serve.log import Log
-from modelyard.serve.rolling import KEPT, Rolling
-from modelyard.serve.sampling import Sampling
+from modelyard.serve.told import log as log_module
+from modelyard.serve.told.log import Log
+from modelyard.serve.told.rolling import KEPT, Rolling
+from modelyard.serve.told.sampling import Sampling
 
 NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from modelyard.serve.keys import add_key
+from modelyard.serve.guard.keys import add_key
 from tests.serve import certificates
 from tests.serve.bodies import ROW
 from tests.serve.running import Running, eventually, service

@@ -18,18 +18,18 @@ from prometheus_client import Metric
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics_families
 from prometheus_client.parser import text_string_to_metric_families
 
-from modelyard.serve.board import Board
-from modelyard.serve.exposition import OPENMETRICS, TEXT, kind_for
-from modelyard.serve.metrics import BUCKETS_ROWS, BUCKETS_S, GONE, Metrics, exposition
-from modelyard.serve.priority import Shed
+from modelyard.serve.guard.priority import Shed
+from modelyard.serve.told.board import Board
+from modelyard.serve.told.exposition import OPENMETRICS, TEXT, kind_for
+from modelyard.serve.told.metrics import BUCKETS_ROWS, BUCKETS_S, GONE, Metrics, exposition
 
 Sample = tuple[str, tuple[tuple[str, str], ...]]
 
 COUNTING = """
 import sys
 from pathlib import Path
-from modelyard.serve.board import Board
-from modelyard.serve.metrics import Metrics
+from modelyard.serve.told.board import Board
+from modelyard.serve.told.metrics import Metrics
 metrics = Metrics(Board(Path(sys.argv[1])))
 metrics.requests.add("income@1", "v2", "200", by=5)
 metrics.queue.put("income@1", value=9)

@@ -16,13 +16,13 @@ from modelyard.core.contract import Column, Kind, Role
 from modelyard.core.metrics import Task
 from modelyard.errors import ContractBroken
 from modelyard.serve.doors import Door, Malformed, TooLarge
-from modelyard.serve.invocations import InvocationsDoor, hosted_paths
+from modelyard.serve.forms.invocations import InvocationsDoor, hosted_paths
+from modelyard.serve.forms.openapi import OpenApi
+from modelyard.serve.forms.rows import RowsDoor
 from modelyard.serve.messages import Limits
 from modelyard.serve.model import Model
-from modelyard.serve.openapi import OpenApi
-from modelyard.serve.rows import RowsDoor
-from modelyard.serve.v2 import V2Door
-from modelyard.serve.v2_pages import v2_paths
+from modelyard.serve.v2.door import V2Door
+from modelyard.serve.v2.pages import v2_paths
 from tests.serve.from_schema import Maker
 from tests.serve.running import Running, service
 from tests.serve.tensor_models import PLAIN, asking, model_of, plain_column, tensor_column

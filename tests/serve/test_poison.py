@@ -9,7 +9,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from modelyard.serve.poison import Poison, digest_of
+from modelyard.serve.guard.poison import Poison, digest_of
 
 
 def test_a_body_is_named_by_its_blake2b_digest() -> None:

@@ -7,8 +7,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from modelyard.serve.guard.priority import (
+    HIGH,
+    LOW,
+    NORMAL,
+    SHARES,
+    SWEEP_FROM,
+    TURNS,
+    PriorityQueues,
+    Shed,
+    read,
+    room,
+)
 from modelyard.serve.messages import Limits
-from modelyard.serve.priority import HIGH, LOW, NORMAL, SHARES, SWEEP_FROM, TURNS, PriorityQueues, Shed, read, room
 
 LIMITS = Limits(queue_rows=100, queue_bytes=1000, batch_rows=8)
 

@@ -14,8 +14,8 @@ from modelyard.bundle.check import check_rows
 from modelyard.bundle.open import open_bundle, read_body
 from modelyard.core.metrics import Task
 from modelyard.errors import ServiceError
-from modelyard.serve.children import spawner
-from modelyard.serve.probe import endpoint_answers, serve_rows
+from modelyard.serve.keep.children import spawner
+from modelyard.serve.keep.probe import endpoint_answers, serve_rows
 from tests.serve.bodies import ROW, contract, write_body
 
 ENTRY = (sys.executable, "-m", "tests.serve.entry")

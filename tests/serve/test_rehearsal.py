@@ -16,9 +16,9 @@ from modelyard.bundle.open import read_body
 from modelyard.core.codec import decode, encode
 from modelyard.core.evidence import Evidence, FallbackEvidence
 from modelyard.core.metrics import Task
-from modelyard.serve.http_reply import HttpRequest
+from modelyard.serve.guard.rehearsal import try_fallback
+from modelyard.serve.http.reply import HttpRequest
 from modelyard.serve.messages import BodyRef, WorkerJob
-from modelyard.serve.rehearsal import try_fallback
 from modelyard.serve.request import Code
 from tests.serve.bodies import CONSTANT, REFUSE, write_body
 from tests.serve.orders import MISSING, NO, PREVIOUS, VARIANT, YES, rule

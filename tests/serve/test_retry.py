@@ -5,8 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelyard.serve.retry import FLOOR, RetryBudget
-from modelyard.serve.window import BUCKETS
+from modelyard.serve.guard.retry import FLOOR, RetryBudget
+from modelyard.serve.guard.window import BUCKETS
 
 
 def test_a_tenth_of_the_requests_may_be_tried_again() -> None:

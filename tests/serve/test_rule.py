@@ -15,8 +15,8 @@ from modelyard.bundle.check import check_rows
 from modelyard.core.contract import Column, Contract, Kind, Role
 from modelyard.core.metrics import Task
 from modelyard.errors import BundleFormat
-from modelyard.serve.fallback import Answering, order
-from modelyard.serve.rule import FEW
+from modelyard.serve.guard.fallback import Answering, order
+from modelyard.serve.guard.rule import FEW
 from tests.serve.bodies import GOLDEN_ROWS, contract
 from tests.serve.orders import NO, PREVIOUS, YES, asked, body, rule, told
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from modelyard.serve import control
+from modelyard.serve.keep import control
 from tests.serve.bodies import ROW, write_body
 from tests.serve.open_loop import Seen, ask
 from tests.serve.running import eventually, service, write_bodies, write_row

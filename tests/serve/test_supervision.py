@@ -13,7 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from modelyard.core.release import Traffic
-from modelyard.serve.crew import QUARANTINE_S, Crew
+from modelyard.serve.keep.crew import QUARANTINE_S, Crew
+from modelyard.serve.keep.processes import is_stopped, keep_short, resident_bytes, start_ticks
+from modelyard.serve.keep.standby import PAUSE_S, Standby
+from modelyard.serve.keep.watch import Heard, why_kill_for_memory, why_kill_front, why_kill_worker
 from modelyard.serve.messages import (
     BodyRef,
     Doors,
@@ -24,10 +27,7 @@ from modelyard.serve.messages import (
     WorkerState,
     quarantine_name,
 )
-from modelyard.serve.metrics import Metrics
-from modelyard.serve.processes import is_stopped, keep_short, resident_bytes, start_ticks
-from modelyard.serve.standby import PAUSE_S, Standby
-from modelyard.serve.watch import Heard, why_kill_for_memory, why_kill_front, why_kill_worker
+from modelyard.serve.told.metrics import Metrics
 from tests.serve.running import eventually
 
 LIMITS = Limits(progress_timeout_s=1.0, front_timeout_s=5.0, start_timeout_s=60.0)

@@ -15,9 +15,9 @@ from modelyard.core.clock import SystemClock
 from modelyard.core.codec import decode, encode_pretty, write_atomic
 from modelyard.core.release import Service, Traffic
 from modelyard.errors import StoreConflict, UnknownName, UsageError
-from modelyard.serve import control
-from modelyard.serve.change import Changes, next_traffic
-from modelyard.serve.governor import Governor
+from modelyard.serve.keep import control
+from modelyard.serve.keep.change import Changes, next_traffic
+from modelyard.serve.keep.governor import Governor
 from modelyard.serve.messages import TRAFFIC_FILE, SupervisorJob
 from tests.serve.bodies import CONSTANT, REFUSE, write_body
 from tests.serve.entry import ROW_FILE, FileAudit, FileReleases, FileServices

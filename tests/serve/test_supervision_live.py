@@ -11,8 +11,8 @@ import threading
 import time
 from pathlib import Path
 
-from modelyard.serve import control
-from modelyard.serve.processes import start_ticks
+from modelyard.serve.keep import control
+from modelyard.serve.keep.processes import start_ticks
 from modelyard.serve.wire import connect_to
 from tests.serve.bodies import ROW
 from tests.serve.load import Load

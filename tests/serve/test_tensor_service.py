@@ -15,8 +15,8 @@ import pytest
 from modelyard.adapters.onnx_engine import OnnxLoader
 from modelyard.bundle.check import check_rows
 from modelyard.bundle.open import open_bundle
-from modelyard.serve.children import spawner
-from modelyard.serve.probe import endpoint_answers
+from modelyard.serve.keep.children import spawner
+from modelyard.serve.keep.probe import endpoint_answers
 from tests.serve.load import V2
 from tests.serve.running import Running, service
 from tests.serve.tensor_bodies import BAD, ROWS, contract, expected, write_tensor_body

@@ -20,9 +20,9 @@ from modelyard.bundle.intake import Intake
 from modelyard.bundle.tensor import DTYPES
 from modelyard.core.contract import Kind
 from modelyard.errors import ContractBroken
-from modelyard.serve import elements
 from modelyard.serve.doors import Malformed, TooLarge
-from modelyard.serve.tensors import Tensors, Values
+from modelyard.serve.v2 import elements
+from modelyard.serve.v2.tensors import Tensors, Values
 from tests.serve.tensor_models import PLAIN, contract_of, plain_column, tensor_column
 
 NUMERIC = sorted(name for name in DTYPES if name != "BYTES")

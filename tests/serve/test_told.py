@@ -13,11 +13,11 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from modelyard.errors import PortTaken
-from modelyard.serve import log as log_module
-from modelyard.serve.children import backoff_s
-from modelyard.serve.log import Log
-from modelyard.serve.metrics import BUCKETS_S, Metrics
-from modelyard.serve.processes import end, hold_callers, is_same, listen, owner_of, start_ticks, wait_gone
+from modelyard.serve.keep.children import backoff_s
+from modelyard.serve.keep.processes import end, hold_callers, is_same, listen, owner_of, start_ticks, wait_gone
+from modelyard.serve.told import log as log_module
+from modelyard.serve.told.log import Log
+from modelyard.serve.told.metrics import BUCKETS_S, Metrics
 
 
 def test_another_reader_of_the_format_reads_the_same_numbers() -> None:

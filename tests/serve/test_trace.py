@@ -16,9 +16,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from modelyard.core.clock import SystemClock
-from modelyard.serve import tracer as tracer_module
-from modelyard.serve.trace import MOST_LINKS, Sampler, Trace, WorkerSpan, parse, worker_span
-from modelyard.serve.tracer import TRACES_FILE, Tracer
+from modelyard.serve.told import tracer as tracer_module
+from modelyard.serve.told.trace import MOST_LINKS, Sampler, Trace, WorkerSpan, parse, worker_span
+from modelyard.serve.told.tracer import TRACES_FILE, Tracer
 
 TRACE, SPAN = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 HEADER = f"00-{TRACE}-{SPAN}-01".encode()

@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 
 from modelyard.core.clock import SystemClock
-from modelyard.serve import collector as collector_module
-from modelyard.serve.collector import Collector
-from modelyard.serve.tracer import TRACES_FILE, Tracer
+from modelyard.serve.told import collector as collector_module
+from modelyard.serve.told.collector import Collector
+from modelyard.serve.told.tracer import TRACES_FILE, Tracer
 
 HELD_UP_S = 1.9  # no speed: a first connection alone may take two seconds
 

@@ -18,14 +18,14 @@ from modelyard.bundle.intake import Packed
 from modelyard.core.contract import Column, Kind, Role
 from modelyard.core.metrics import Task
 from modelyard.errors import ContractBroken
-from modelyard.serve import elements, wishes
 from modelyard.serve.batching import Settled
 from modelyard.serve.doors import Malformed, Said, TooLarge
+from modelyard.serve.guard.priority import HIGH, LOW, NORMAL
 from modelyard.serve.messages import Limits
 from modelyard.serve.model import Model
-from modelyard.serve.priority import HIGH, LOW, NORMAL
 from modelyard.serve.request import JSON
-from modelyard.serve.v2 import AskedTensors, V2Door
+from modelyard.serve.v2 import elements, wishes
+from modelyard.serve.v2.door import AskedTensors, V2Door
 from tests.serve.tensor_models import PLAIN, asking, model_of, plain_column, tensor_column
 
 UNHURRIED = settings(deadline=None)

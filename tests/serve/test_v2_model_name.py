@@ -9,7 +9,7 @@ import pytest
 
 from modelyard.core.contract import Kind
 from modelyard.serve.doors import Malformed
-from modelyard.serve.v2 import V2Door
+from modelyard.serve.v2.door import V2Door
 from tests.serve.tensor_models import asking, model_of, plain_column, tensor_column
 
 MODELS = {

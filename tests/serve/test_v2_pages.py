@@ -11,14 +11,14 @@ import pytest
 
 from modelyard.core.contract import Column, Kind, Role
 from modelyard.core.metrics import Task
-from modelyard.serve.board import Board
 from modelyard.serve.doors import Door
 from modelyard.serve.messages import Limits
-from modelyard.serve.metrics import Metrics
 from modelyard.serve.model import Model
 from modelyard.serve.request import Code, Request
-from modelyard.serve.v2 import V2Door
-from modelyard.serve.v2_pages import EXTENSIONS, Paths, missing, model_metadata, v2_paths
+from modelyard.serve.told.board import Board
+from modelyard.serve.told.metrics import Metrics
+from modelyard.serve.v2.door import V2Door
+from modelyard.serve.v2.pages import EXTENSIONS, Paths, missing, model_metadata, v2_paths
 from tests.serve.tensor_models import PLAIN, model_of, tensor_column
 
 

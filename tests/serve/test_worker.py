@@ -18,7 +18,7 @@ from modelyard.bundle.open import Bundle, open_bundle
 from modelyard.core.codec import encode
 from modelyard.core.metrics import Task
 from modelyard.errors import BundleAltered, EngineFailed
-from modelyard.serve.children import spawner
+from modelyard.serve.keep.children import spawner
 from modelyard.serve.messages import BodyRef, WorkerJob
 from modelyard.serve.wire import LATE, LENGTH, AnswerFrame, BatchFrame, connect_to, pack, to_answers, unpack_answer
 from modelyard.serve.worker import Runner, answer_golden, work

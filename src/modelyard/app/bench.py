@@ -34,9 +34,9 @@ from modelyard.loadtest import find_rate, measure, parse_address
 from modelyard.loadtest.address import MOST_BODIES, MOST_BODY_BYTES, parse_headers
 from modelyard.loadtest.measure import Subject
 from modelyard.loadtest.summary import JUDGED
-from modelyard.serve import control
+from modelyard.serve.keep import control
+from modelyard.serve.keep.runfile import end_orphans, read_run
 from modelyard.serve.messages import ERROR_FILE, RunInfo, SupervisorJob
-from modelyard.serve.runfile import end_orphans, read_run
 from modelyard.spec.system import System
 
 READY_TIMEOUT_S = 60.0

@@ -22,8 +22,8 @@ from modelyard.core.codec import decode, encode
 from modelyard.core.evidence import FallbackEvidence
 from modelyard.core.release import Service, Traffic
 from modelyard.errors import ModelyardError, StoreConflict
+from modelyard.serve.keep.supervisor import supervise
 from modelyard.serve.messages import SupervisorJob
-from modelyard.serve.supervisor import supervise
 from modelyard.store.open import open_store
 
 

@@ -22,12 +22,12 @@ from modelyard.core.codec import decode, encode
 from modelyard.core.ids import ReleaseId, check_name
 from modelyard.core.release import Service
 from modelyard.errors import AlreadyExists, NotRunning, ServiceError
-from modelyard.serve import control
-from modelyard.serve.change import next_traffic
-from modelyard.serve.exposure import exposures, locked
-from modelyard.serve.keys import read_keys
+from modelyard.serve.guard.exposure import exposures, locked
+from modelyard.serve.guard.keys import read_keys
+from modelyard.serve.guard.tls import server_context
+from modelyard.serve.keep import control
+from modelyard.serve.keep.change import next_traffic
 from modelyard.serve.messages import ERROR_FILE, Status, SupervisorJob
-from modelyard.serve.tls import server_context
 from modelyard.spec.system import System
 from modelyard.store.open import Store
 

@@ -14,10 +14,10 @@ from modelyard.core.codec import decode, encode
 from modelyard.core.evidence import Evidence, FallbackEvidence
 from modelyard.core.ids import ReleaseId, parse_release
 from modelyard.errors import ModelyardError
-from modelyard.serve.change import Changes
-from modelyard.serve.children import spawner
+from modelyard.serve.keep.change import Changes
+from modelyard.serve.keep.children import spawner
+from modelyard.serve.keep.supervisor import SupervisorPorts, supervise
 from modelyard.serve.messages import ERROR_FILE, SupervisorJob
-from modelyard.serve.supervisor import SupervisorPorts, supervise
 from modelyard.store.open import Store, open_store
 
 Heard = Callable[[str, Mapping[str, Any]], None]

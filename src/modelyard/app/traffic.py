@@ -12,8 +12,8 @@ from modelyard.core.clock import Clock, stamp
 from modelyard.core.ids import check_name
 from modelyard.core.ports import Releases, Services
 from modelyard.errors import UnknownName
-from modelyard.serve.change import Changed, Changes
-from modelyard.serve.keys import KeyRecord, add_key, read_keys, remove_key
+from modelyard.serve.guard.keys import KeyRecord, add_key, read_keys, remove_key
+from modelyard.serve.keep.change import Changed, Changes
 from modelyard.store.open import Store, open_audit
 
 

@@ -22,9 +22,9 @@ from modelyard.core.machine import LIBRARIES
 from modelyard.core.ports import Progress
 from modelyard.data import TableFiles
 from modelyard.flow.ports import Ports
-from modelyard.serve.children import spawner
+from modelyard.serve.keep.children import spawner
+from modelyard.serve.keep.probe import endpoint_answers
 from modelyard.serve.messages import ERROR_FILE
-from modelyard.serve.probe import endpoint_answers
 from modelyard.store.open import Store
 
 ENDPOINT_ROWS = 1000  # of one request to the service that is started to compare answers

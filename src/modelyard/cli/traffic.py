@@ -10,7 +10,7 @@ from modelyard.app.records import Records
 from modelyard.app.traffic import TrafficVerbs
 from modelyard.cli.options import Json, Ref, words
 from modelyard.cli.printing import Printer
-from modelyard.serve.change import Changed
+from modelyard.serve.keep.change import Changed
 
 
 def deploy(ref: Ref, json: Json = False) -> None:

@@ -31,7 +31,7 @@ from modelyard.flow.stage import StageLog
 from modelyard.flow.sweep import swept
 from modelyard.flow.translate import check_against_data, data_plan, label_rules, value_of
 from modelyard.release.pack import body_digest
-from modelyard.serve.fallback import order
+from modelyard.serve.guard.fallback import order
 from modelyard.spec.load import LoadedSpec
 from modelyard.spec.system import Environment
 from modelyard.train.features import FeatureSet, build_features, open_features

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 from modelyard.bundle.intake import Packed
 
 if TYPE_CHECKING:  # the fallback answers with what is defined here
-    from modelyard.serve.fallback import Reason
+    from modelyard.serve.guard.fallback import Reason
 
 
 class Settled:

@@ -9,15 +9,15 @@ from typing import Protocol
 from modelyard.bundle.intake import Packed
 from modelyard.errors import ContractBroken, EngineFailed
 from modelyard.serve.batching import Settled, joined
-from modelyard.serve.breaker import State
-from modelyard.serve.deadlines import Deadlines, Waits
 from modelyard.serve.doors import Asked, Door, Malformed, Said, TooLarge
-from modelyard.serve.fallback import Answering, Other, Reason
+from modelyard.serve.guard.breaker import State
+from modelyard.serve.guard.deadlines import Deadlines, Waits
+from modelyard.serve.guard.fallback import Answering, Other, Reason
+from modelyard.serve.guard.poison import digest_of
+from modelyard.serve.guard.priority import Shed
 from modelyard.serve.lane import Lane
-from modelyard.serve.poison import digest_of
-from modelyard.serve.priority import Shed
 from modelyard.serve.request import JSON, Code, Request
-from modelyard.serve.trace import Trace
+from modelyard.serve.told.trace import Trace
 from modelyard.serve.wire import LATE
 
 MARGIN_SHARE = 0.1  # of the deadline, kept for writing the reply

@@ -12,27 +12,27 @@ from pathlib import Path
 from modelyard.bundle.format import Body
 from modelyard.core.clock import Clock
 from modelyard.errors import ContractBroken
-from modelyard.serve import priority
 from modelyard.serve.batching import Work
-from modelyard.serve.breaker import State
 from modelyard.serve.call import FAULT, Call
-from modelyard.serve.deadlines import Deadlines
 from modelyard.serve.doors import Door, Malformed, TooLarge
-from modelyard.serve.keys import Keys
+from modelyard.serve.guard import priority
+from modelyard.serve.guard.breaker import State
+from modelyard.serve.guard.deadlines import Deadlines
+from modelyard.serve.guard.keys import Keys
+from modelyard.serve.guard.poison import Poison, digest_of
+from modelyard.serve.guard.retry import RetryBudget
 from modelyard.serve.lane import Lane
-from modelyard.serve.log import Log
 from modelyard.serve.messages import Limits, Routes
-from modelyard.serve.metrics import Metrics
 from modelyard.serve.pages import pages, questions
-from modelyard.serve.poison import Poison, digest_of
 from modelyard.serve.request import Code, Request
-from modelyard.serve.retry import RetryBudget
 from modelyard.serve.routing import choose
 from modelyard.serve.table import Table
-from modelyard.serve.telling import BREAKER, Teller
-from modelyard.serve.trace import Trace
-from modelyard.serve.tracer import Tracer
-from modelyard.serve.v2_pages import missing
+from modelyard.serve.told.log import Log
+from modelyard.serve.told.metrics import Metrics
+from modelyard.serve.told.telling import BREAKER, Teller
+from modelyard.serve.told.trace import Trace
+from modelyard.serve.told.tracer import Tracer
+from modelyard.serve.v2.pages import missing
 from modelyard.serve.wire import LATE, AnswerFrame
 
 Handler = Callable[[Request], None]

@@ -16,18 +16,18 @@ import msgspec
 import uvloop
 
 from modelyard.core.clock import Clock
-from modelyard.serve.board import open_board
-from modelyard.serve.collector import Collector
 from modelyard.serve.desk import Desk
-from modelyard.serve.grpc_service import GrpcService
-from modelyard.serve.keys import Keys
-from modelyard.serve.listener import Listener
-from modelyard.serve.log import Log
+from modelyard.serve.grpc.service import GrpcService
+from modelyard.serve.guard.keys import Keys
+from modelyard.serve.guard.tls import server_context
+from modelyard.serve.http.listener import Listener
 from modelyard.serve.messages import CONTROL_SOCKET, TRAFFIC_FILE, FrontHello, FrontJob, FrontReport, Push, Routes
-from modelyard.serve.metrics import Metrics
 from modelyard.serve.room import make_room
-from modelyard.serve.tls import server_context
-from modelyard.serve.tracer import TRACES_FILE, Tracer
+from modelyard.serve.told.board import open_board
+from modelyard.serve.told.collector import Collector
+from modelyard.serve.told.log import Log
+from modelyard.serve.told.metrics import Metrics
+from modelyard.serve.told.tracer import TRACES_FILE, Tracer
 from modelyard.serve.wire import connect_to
 
 REPORT_S = 0.2

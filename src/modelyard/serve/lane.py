@@ -14,14 +14,14 @@ from modelyard.bundle.format import Body
 from modelyard.bundle.intake import Packed
 from modelyard.errors import BundleFormat
 from modelyard.serve.batching import Settled, Work
-from modelyard.serve.breaker import Breaker, BreakerPolicy, State
-from modelyard.serve.buckets import Bucket, bucket_of
-from modelyard.serve.fallback import Reason, Refuse, Step, order
+from modelyard.serve.guard.breaker import Breaker, BreakerPolicy, State
+from modelyard.serve.guard.buckets import Bucket, bucket_of
+from modelyard.serve.guard.fallback import Reason, Refuse, Step, order
+from modelyard.serve.guard.priority import PriorityQueues, Shed
 from modelyard.serve.link import Link
 from modelyard.serve.messages import Limits, WorkerState, quarantine_name, worker_name
-from modelyard.serve.metrics import Finish
 from modelyard.serve.model import Model
-from modelyard.serve.priority import PriorityQueues, Shed
+from modelyard.serve.told.metrics import Finish
 from modelyard.serve.wire import LATE, AnswerFrame
 
 EAGER = 16  # requests of one turn of the loop, after which the first leave: the worker runs while the rest is read

@@ -15,7 +15,7 @@ from modelyard.bundle.intake import Packed, join
 from modelyard.bundle.open import matches_golden
 from modelyard.errors import EngineFailed
 from modelyard.serve.batching import Settled, Work
-from modelyard.serve.fallback import Reason
+from modelyard.serve.guard.fallback import Reason
 from modelyard.serve.messages import WorkerState
 from modelyard.serve.model import Model
 from modelyard.serve.wire import (

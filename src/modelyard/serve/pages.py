@@ -5,15 +5,15 @@ from __future__ import annotations
 from typing import Protocol
 
 from modelyard.serve.doors import Door
-from modelyard.serve.invocations import InvocationsDoor, hosted_paths
-from modelyard.serve.keys import Keys
-from modelyard.serve.metrics import Metrics
-from modelyard.serve.openapi import OpenApi
+from modelyard.serve.forms.invocations import InvocationsDoor, hosted_paths
+from modelyard.serve.forms.openapi import OpenApi
+from modelyard.serve.forms.rows import RowsDoor
+from modelyard.serve.guard.keys import Keys
 from modelyard.serve.request import TEXT, Code, Request
-from modelyard.serve.rows import RowsDoor
 from modelyard.serve.table import Table
-from modelyard.serve.v2 import V2Door
-from modelyard.serve.v2_pages import Handler, Paths, say, v2_paths, v2_questions
+from modelyard.serve.told.metrics import Metrics
+from modelyard.serve.v2.door import V2Door
+from modelyard.serve.v2.pages import Handler, Paths, say, v2_paths, v2_questions
 
 _ROWS, _V2, _HOSTED = RowsDoor(), V2Door(), InvocationsDoor()
 

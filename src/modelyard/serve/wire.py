@@ -18,7 +18,7 @@ import numpy as np
 from modelyard.bundle.intake import Packed
 from modelyard.bundle.open import Answers
 from modelyard.errors import EngineFailed
-from modelyard.serve.trace import WorkerSpan
+from modelyard.serve.told.trace import WorkerSpan
 
 LENGTH = struct.Struct("<I")
 MOST_FRAME_BYTES = 512 * 1024 * 1024

@@ -26,7 +26,7 @@ from modelyard.core.metrics import Task
 from modelyard.core.ports import EngineLoader
 from modelyard.errors import EngineFailed
 from modelyard.serve.messages import WorkerJob
-from modelyard.serve.trace import worker_span
+from modelyard.serve.told.trace import worker_span
 from modelyard.serve.wire import LATE, LENGTH, MOST_FRAME_BYTES, AnswerFrame, BatchFrame, listen_at, pack, unpack_batch
 
 AT_ONCE_BYTES = 256 * 1024

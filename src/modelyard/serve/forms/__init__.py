@@ -1,0 +1,1 @@
+"""Doors of other forms, plain rows and hosted platforms', and the document that describes them all."""

@@ -1,0 +1,1 @@
+"""What keeps harm in bounds: admission, keys, breaker, retries, poison, fallback."""

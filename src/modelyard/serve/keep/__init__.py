@@ -1,0 +1,1 @@
+"""Keeping it running: supervision, processes, traffic changes, management."""

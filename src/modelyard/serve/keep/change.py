@@ -1,0 +1,284 @@
+"""Changing which release answers: deploy, and the way back. The row is the truth; a supervisor is told and followed.
+
+A release is loaded beside those that answer, and its golden requests are asked, before the row is written; the switch
+is one assignment in each front. What answered before stays loaded.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+from msgspec.structs import replace
+
+from modelyard.core.clock import Clock
+from modelyard.core.ids import parse_release
+from modelyard.core.ports import Audit, Releases, Services
+from modelyard.core.release import Service, Traffic
+from modelyard.errors import (
+    ModelyardError,
+    NotRunning,
+    ServiceError,
+    StoreConflict,
+    StoreError,
+    UnknownName,
+    UsageError,
+)
+from modelyard.serve.keep import control
+from modelyard.serve.messages import ChildInfo, Status, worker_name
+
+LOOK_S = 0.01  # between looks at how far the fronts are
+READY_S = 60.0  # for a release to load and answer its golden requests
+FOLLOW_S = 5.0  # for the fronts to follow a table whose releases are ready
+ROLLBACK_S = 0.8  # for the fronts to follow the way back, before it is said that they have not yet
+MOST_DEATHS = 3  # of a worker that is loading, until a deploy gives up
+STORE_S = 0.4  # for the store to take the way back, until the local copy governs without it
+TRIES = 3  # against others who write the row
+
+
+class Changed(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a change of traffic did."""
+
+    service: str
+    release: str  # that answers now
+    previous: str | None  # that answered before, and where a rollback goes
+    epoch: int
+    seconds: float
+    store: str  # "written" | why not; it is brought up later
+    fronts: str  # "follow" | why that is not known
+
+
+@dataclass(frozen=True)
+class Changes:
+    """What may be done to the traffic of services whose run folders lie in `folder`.
+
+    `services` and `releases` are asked for when needed, so that a rollback can go on where there is no store: what
+    `store` raises is a store that cannot be reached.
+    """
+
+    folder: Path
+    store: Callable[[], tuple[Services, Releases]]
+    audit: Audit
+    clock: Clock
+
+    def deploy(self, ref: str) -> Changed:
+        """Let a release answer all callers of its service, once it is loaded and its golden requests are answered.
+
+        Raises: NotRunning where the service does not run; ServiceError where the release did not get ready, and then
+        what answered before still does; StoreConflict where someone else changed the traffic meanwhile.
+        """
+        began = self.clock.monotonic()
+        services, releases = self.store()
+        sealed = releases.get(ref)
+        release, name = str(sealed.id), sealed.id.name
+        run = self.folder / name
+        control.status(run)
+        row = _row(services, name)
+        with self.audit.change("deploy", resources=(name, release), rollback_available=True) as note:
+            load(run, release)
+            traffic = next_traffic(row.traffic, control.local_traffic(run), release)
+            services.put(replace(row, traffic=traffic), expect_epoch=row.traffic.epoch)
+            try:
+                told = control.poke(run, "reload")
+                if not told.ok:
+                    raise ServiceError(f"The supervisor cannot follow `{release}`: {told.detail}")
+                wait_followed(run, traffic.epoch, FOLLOW_S)
+            except ServiceError:
+                _put_back(services, run, row, traffic)
+                raise
+            note.update({"epoch": traffic.epoch, "previous": traffic.previous, "environment": row.environment})
+        return _changed(name, traffic, self.clock.monotonic() - began)
+
+    def rollback(self, name: str) -> Changed:
+        """Let the release that answered before answer again, whatever happened: without a store by the local copy.
+
+        Raises: UsageError where nothing answered before; NotRunning where neither row nor local copy is there.
+        """
+        began = self.clock.monotonic()
+        run = self.folder / name
+        with self.audit.change("rollback", resources=(name,), rollback_available=False, must_not_wait=True) as note:
+            traffic, store = self._write_back(name, run)
+            fronts = _follow_back(run, traffic, written=store == "written")
+            note.update({"epoch": traffic.epoch, "release": next(iter(traffic.shares)), "store": store})
+        return _changed(name, traffic, self.clock.monotonic() - began, store=store, fronts=fronts)
+
+    def unload(self, ref: str) -> Changed | None:
+        """Let a release go: one that answers by a rollback, one that is only loaded at once (then None)."""
+        name, _ = parse_release(ref)
+        run = self.folder / name
+        traffic = control.status(run).routes.traffic
+        if ref in traffic.shares:
+            return self.rollback(name)
+        with self.audit.change("unload", resources=(name, ref), rollback_available=False, must_not_wait=True):
+            told = control.load(run, "cool", ref)
+            if not told.ok:
+                raise UsageError(told.detail)
+        return None
+
+    def _write_back(self, name: str, run: Path) -> tuple[Traffic, str]:
+        """Write the way back into the row, if the store can be reached; return it, and how that went."""
+        done: list[Traffic | Exception] = []
+
+        def write() -> None:
+            try:
+                done.append(self._write_row_back(name, run))
+            except Exception as fault:  # noqa: BLE001 - judged below
+                done.append(fault)
+
+        thread = threading.Thread(target=write, name="row", daemon=True)  # a store that hangs knows no limit
+        thread.start()
+        thread.join(STORE_S)
+        found = done[0] if done else StoreError(f"The store did not answer within {STORE_S:g} s.")
+        if isinstance(found, Traffic):
+            return found, "written"
+        if isinstance(found, UsageError):
+            raise found
+        local = control.local_traffic(run)
+        if local is None:
+            raise found
+        return way_back(name, local), f"{type(found).__name__}: {found}"[:300]
+
+    def _write_row_back(self, name: str, run: Path) -> Traffic:
+        services, _ = self.store()
+        for _ in range(TRIES):
+            row = _row(services, name)
+            local = control.local_traffic(run)
+            traffic = way_back(name, local if local is not None and local.epoch > row.traffic.epoch else row.traffic)
+            with contextlib.suppress(StoreConflict):
+                services.put(replace(row, traffic=traffic), expect_epoch=row.traffic.epoch)
+                return traffic
+        raise StoreConflict(f"Others changed service `{name}` {TRIES} times meanwhile.")
+
+
+def next_traffic(row: Traffic | None, local: Traffic | None, release: str) -> Traffic:
+    """Return a table with one release, above what the row and the local copy have, and the way back from it.
+
+    >>> next_traffic(Traffic(epoch=3, shares={"income@1": 1.0}), None, "income@2").previous
+    'income@1'
+    """
+    newest = max((one for one in (row, local) if one is not None), key=lambda one: one.epoch, default=None)
+    if newest is None:
+        return Traffic(epoch=1, shares={release: 1.0})
+    before = max(newest.shares, key=lambda one: newest.shares[one])
+    previous = newest.previous if before == release else before
+    return Traffic(epoch=newest.epoch + 1, shares={release: 1.0}, previous=previous)
+
+
+def way_back(name: str, traffic: Traffic) -> Traffic:
+    """Return the traffic before; raises UsageError where there is none.
+
+    What failed is not kept as the way back of what is gone back to: a second rollback must not bring it again.
+    """
+    if traffic.previous is None:
+        raise UsageError(
+            f"Nothing is known to have answered for `{name}` before {', '.join(sorted(traffic.shares))}. "
+            f"Name a release instead: modelyard deploy {name}@NUMBER"
+        )
+    return Traffic(epoch=traffic.epoch + 1, shares={traffic.previous: 1.0})
+
+
+def load(run: Path, release: str, *, timeout_s: float = READY_S) -> None:
+    """Load a release beside those that answer, and wait until its golden requests are; raises ServiceError."""
+    told = control.load(run, "warm", release)
+    if not told.ok:
+        raise ServiceError(f"`{release}` cannot be loaded: {told.detail}")
+    before = {one.name: one.restarts for one in _workers(control.status(run), release)}
+    end, why = time.monotonic() + timeout_s, ""
+    while not why:
+        state = control.status(run)
+        if is_loaded(state, release):
+            return
+        deaths = max((one.restarts - before.get(one.name, 0) for one in _workers(state, release)), default=0)
+        if deaths >= MOST_DEATHS:
+            why = f"its worker ended {deaths} times while loading"
+        elif time.monotonic() > end:
+            why = f"its golden requests were not answered within {timeout_s:g} s"
+        time.sleep(LOOK_S)
+    with contextlib.suppress(ModelyardError):
+        control.load(run, "cool", release)
+    shares = ", ".join(sorted(state.routes.traffic.shares))
+    raise ServiceError(f"`{release}` did not get ready: {why}. {shares} still answers. Its words are in {run}.")
+
+
+def is_loaded(state: Status, release: str) -> bool:
+    """Say whether every front sees every worker of a release answer its golden requests."""
+    slots = {one.name for one in _workers(state, release)} | {worker_name(release, 0)}
+    return bool(state.fronts) and all(
+        (worker := report.workers.get(slot)) is not None and worker.connected and worker.golden is True
+        for report in state.fronts.values()
+        for slot in slots
+    )
+
+
+def wait_followed(run: Path, epoch: int, timeout_s: float) -> None:
+    """Wait until all fronts answer by a table; raises ServiceError where they do not."""
+    end = time.monotonic() + timeout_s
+    while time.monotonic() < end:
+        state = control.status(run)
+        if state.fronts and all(report.epoch >= epoch for report in state.fronts.values()):
+            return
+        time.sleep(LOOK_S)
+    raise ServiceError(f"The fronts did not follow epoch {epoch} within {timeout_s:g} s.")
+
+
+def _workers(state: Status, release: str) -> list[ChildInfo]:
+    names = f"{release}."
+    return [one for one in state.run.children if one.name.startswith(names) and one.name[len(names) :].isdecimal()]
+
+
+def _row(services: Services, name: str) -> Service:
+    row = services.get(name)
+    if row is None:
+        raise UnknownName("service", name, tuple(one.name for one in services.all()))
+    return row
+
+
+def _put_back(services: Services, run: Path, row: Service, traffic: Traffic) -> None:
+    """Undo a switch that fronts did not follow."""
+    back = replace(row.traffic, epoch=traffic.epoch + 1)
+    services.put(replace(row, traffic=back), expect_epoch=traffic.epoch)
+    with contextlib.suppress(NotRunning):
+        control.poke(run, "reload")
+
+
+def _follow_back(run: Path, traffic: Traffic, *, written: bool) -> str:
+    """Have the fronts follow the way back; say how that went."""
+    try:
+        if not written:
+            control.follow_locally(run, traffic)
+        told = control.poke(run, "reload" if written else "follow")
+        if not told.ok:
+            return told.detail
+        wait_followed(run, traffic.epoch, ROLLBACK_S)
+    except NotRunning:
+        return _follow_without(run, traffic) if written else "follow the local copy: the supervisor is dead"
+    except ServiceError as fault:
+        return str(fault)
+    return "follow"
+
+
+def _follow_without(run: Path, traffic: Traffic) -> str:
+    """Have the fronts follow what is in the row already, while there is no supervisor to tell them."""
+    try:
+        control.follow_locally(run, traffic)
+    except (NotRunning, UnknownName) as fault:
+        return f"do not follow yet, a supervisor is needed: {fault}"
+    return "follow the local copy: the supervisor is dead"
+
+
+def _changed(name: str, traffic: Traffic, seconds: float, *, store: str = "written", fronts: str = "follow") -> Changed:
+    (release,) = traffic.shares
+    return Changed(
+        service=name,
+        release=release,
+        previous=traffic.previous,
+        epoch=traffic.epoch,
+        seconds=round(seconds, 4),
+        store=store,
+        fronts=fronts,
+    )

@@ -1,0 +1,93 @@
+"""Starting a service's processes: what each is told, and the sockets that fronts inherit."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+from pathlib import Path
+
+from modelyard.core.codec import encode_pretty
+from modelyard.serve.keep.children import Spawn
+from modelyard.serve.keep.processes import listen
+from modelyard.serve.keep.standby import Standby
+from modelyard.serve.messages import KEYS_FILE, Doors, FrontJob, Routes, SupervisorJob, WorkerJob
+
+
+class Starter:
+    """Holds the listening sockets, so that a front can be replaced while its callers wait in the kernel's queue."""
+
+    def __init__(self, job: SupervisorJob, spawn: Spawn) -> None:
+        self.job, self._spawn = job, spawn
+        self.standby = Standby(lambda: spawn("worker", None)) if job.standby else None
+        self._socks: dict[Doors, socket.socket] = {}
+
+    def listen(self) -> None:
+        """Take the service's addresses; raises PortTaken."""
+        self._socks["http"] = listen(self.job.host, self.job.port)
+        if self.job.grpc_port is not None:
+            self._socks["grpc"] = listen(self.job.host, self.job.grpc_port)
+
+    def port(self, doors: Doors) -> int | None:
+        """Return the port that is listened on."""
+        sock = self._socks.get(doors)
+        return None if sock is None else int(sock.getsockname()[1])
+
+    def hang_up(self) -> None:
+        """Let go of the sockets: when the last front closes its own, callers are refused at once."""
+        for sock in self._socks.values():
+            sock.close()
+
+    @property
+    def fronts(self) -> dict[str, Doors]:
+        """Return the fronts that are to run, by name."""
+        names: dict[str, Doors] = {f"front.{number}": "http" for number in range(self.job.fronts)}
+        return {**names, "grpc.0": "grpc"} if self.job.grpc_port is not None else names
+
+    def front(self, name: str, routes: Routes) -> subprocess.Popen[bytes]:
+        """Start a front."""
+        job, doors = self.job, self.fronts[name]
+        handle = self._socks[doors].fileno()
+        front_job = FrontJob(
+            name=name,
+            doors=doors,
+            service=job.service,
+            run_folder=job.run_folder,
+            listen_fd=handle,
+            routes=routes,
+            workers=job.workers,
+            fronts=list(self.fronts.values()).count(doors),
+            alias=job.alias,
+            limits=job.limits,
+            keys_file=str(Path(job.run_folder) / KEYS_FILE) if job.needs_key else None,
+            tls_cert=job.tls_cert,
+            tls_key=job.tls_key,
+            pin_versions=job.pin_versions,
+            trace_sample=job.trace_sample,
+            log_sample_per_s=job.log_sample_per_s,
+            otlp_endpoint=job.otlp_endpoint,
+        )
+        return self._spawn("front", encode_pretty(front_job), pass_fds=(handle,))
+
+    def worker(self, release: str, slot: int | None, routes: Routes, now: float) -> subprocess.Popen[bytes]:
+        """Start a worker, from the process that stands by if there is one; without a slot it is the quarantine's."""
+        job_json = encode_pretty(
+            WorkerJob(
+                release=release,
+                slot=slot or 0,
+                quarantine=slot is None,
+                body=routes.bodies[release],
+                run_folder=self.job.run_folder,
+                threads=self.job.threads,
+                memory_mb=self.job.memory_mb,
+            )
+        )
+        process = None
+        if self.standby is not None:
+            process = self.standby.take(job_json)
+            self.standby.pause(now)
+        return process or self._spawn("worker", job_json)
+
+    def close(self) -> None:
+        """End the process that stands by."""
+        if self.standby is not None:
+            self.standby.close()

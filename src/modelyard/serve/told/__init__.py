@@ -1,0 +1,1 @@
+"""What a service tells: counts, log, traces."""
