@@ -19,6 +19,7 @@ def point(
     p99_ms: float | None = None,
     cpu_us: float | None = None,
     memory_mb: float = 80.0,
+    rates: tuple[float, ...] = (),
 ) -> SweepPoint:
     """Return a configuration whose quartiles lie a share `spread` below and above its rows a second."""
     busy_ms = 1000 * batch_rows * workers / rows_per_s
@@ -35,6 +36,7 @@ def point(
         rows_per_s_high=rows_per_s * (1 + spread),
         cpu_us=1e6 * workers * threads / rows_per_s if cpu_us is None else cpu_us,
         memory_mb=memory_mb,
+        rates=rates,
     )
 
 

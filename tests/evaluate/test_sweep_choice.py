@@ -109,8 +109,15 @@ def test_each_step_of_the_batch_gained_beyond_the_noise(points: list[SweepPoint]
 
 def test_a_doubling_that_gains_little_is_not_chosen_though_many_of_them_add_up() -> None:
     """Half a millisecond a batch and nine microseconds a row, as measured of small models."""
-    points = [point(batch_rows=rows, rows_per_s=rows / (5e-4 + 9e-6 * rows)) for rows in (*SIZES, 256, 512, 1024)]
-    assert choose(points, deadline_ms=1000.0, cores=1).batch_rows == 256
+    points = [point(batch_rows=rows, rows_per_s=rows / (5e-4 + 9e-6 * rows)) for rows in (*SIZES, 256, 512, 1024, 2048)]
+    assert choose(points, deadline_ms=1000.0, cores=1).batch_rows == 1024
+
+
+@pytest.mark.parametrize(("rates", "rows"), [([72.0, 90.0, 66.0, 84.0, 79.0], 4), ([72.0, 90.0, 59.0, 84.0, 70.0], 1)])
+def test_rounds_are_compared_one_by_one_where_the_machine_changes_its_speed(rates: list[float], rows: int) -> None:
+    lone = point(rows_per_s=70.0, spread=0.15, rates=(65.0, 82.0, 60.0, 77.0, 72.0))
+    four = point(batch_rows=4, rows_per_s=79.0, spread=0.15, rates=tuple(rates))
+    assert choose([lone, four], deadline_ms=10_000.0, cores=1).batch_rows == rows
 
 
 def test_two_workers_are_no_gain_where_one_front_is_the_limit() -> None:
@@ -130,9 +137,19 @@ def test_a_heavy_model_gets_the_layout_that_answers_most() -> None:
     assert choose(points, deadline_ms=1000.0, cores=1).workers == 1
 
 
-def test_threads_are_chosen_over_workers_that_answer_no_more() -> None:
-    points = [point(rows_per_s=65.0), point(1, 2, rows_per_s=131.0, spread=0.03), point(2, 1, rows_per_s=134.0)]
+@pytest.mark.parametrize(("threaded", "chosen"), [(136.0, (2, 1)), (150.0, (1, 2))])
+def test_threads_are_chosen_where_they_answer_more_than_workers_side_by_side(
+    threaded: float, chosen: tuple[int, int]
+) -> None:
+    points = [point(rows_per_s=65.0), point(1, 2, rows_per_s=threaded, spread=0.03), point(2, 1, rows_per_s=134.0)]
     found = choose(points, deadline_ms=1000.0, cores=2)
+    assert (found.workers, found.threads) == chosen
+
+
+def test_threads_are_chosen_where_only_they_keep_the_latency_bound() -> None:
+    points = [point(1, 2, rows_per_s=131.0, p99_ms=15.0), point(2, 1, rows_per_s=134.0, p99_ms=30.0)]
+    bound = Requirement(id="r", metric="latency_p99_ms", direction=Direction.AT_MOST, bound=20.0)
+    found = choose(points, deadline_ms=1000.0, requirements=[bound], cores=2)
     assert (found.workers, found.threads) == (1, 2)
 
 

@@ -75,6 +75,8 @@ class Worker:
         try:
             while True:
                 (size,) = LENGTH.unpack(await reader.readexactly(LENGTH.size))
+                if size == 0:  # it offers memory to share
+                    continue
                 frame = unpack_batch(await reader.readexactly(size))
                 if frame.deadline == 0.0:
                     writer.write(pack(self._golden(frame)))

@@ -349,3 +349,36 @@ def test_a_batch_holds_one_bucket_and_order_is_kept_within_each(
         for priority in (HIGH, NORMAL, LOW):
             some = [work.name for work in left if kinds[work.name] == kind and work.priority == priority]
             assert some == sorted(some)
+
+
+# several workers
+
+
+@given(
+    st.lists(st.integers(1, 8), min_size=1, max_size=30),
+    st.integers(1, 5),
+)
+def test_workers_that_are_idle_share_what_waits_and_leave_nothing_that_fits(sizes: list[int], sharers: int) -> None:
+    waiting = queue()
+    for name, rows in enumerate(sizes):
+        if waiting.put_one(Work(name, rows=rows)) is not None:
+            break
+    before, taken = waiting.rows, []
+    for idle in range(sharers, 0, -1):
+        share = -(-waiting.rows // idle)
+        batch = waiting.take(0.0, idle)
+        rows = sum(work.rows for work in batch)
+        assert rows <= LIMITS.batch_rows
+        assert rows <= share or batch[0].rows > share
+        assert batch or not waiting.rows
+        taken += names(batch)
+    assert taken == list(range(len(taken)))  # in order
+    assert waiting.rows == 0 or before > LIMITS.batch_rows or max(sizes) > 1
+
+
+def test_two_idle_workers_take_half_each() -> None:
+    waiting = queue()
+    for name in range(6):
+        waiting.put_one(Work(name))
+    assert names(waiting.take(0.0, 2)) == [0, 1, 2]
+    assert names(waiting.take(0.0, 1)) == [3, 4, 5]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import sys
 import threading
 from collections.abc import Iterator
@@ -18,7 +20,7 @@ from modelyard.bundle.open import open_bundle
 from modelyard.serve.keep.children import spawner
 from modelyard.serve.keep.probe import endpoint_answers
 from tests.serve.load import V2
-from tests.serve.running import Running, service
+from tests.serve.running import Running, eventually, service
 from tests.serve.tensor_bodies import BAD, ROWS, contract, expected, write_tensor_body
 
 
@@ -103,6 +105,42 @@ def test_requests_of_different_lengths_at_once_each_get_their_own(running: Runni
     assert len(got) == 60
     for told, wanted in got:
         np.testing.assert_allclose(told, wanted, rtol=1e-5)
+
+
+def test_batches_too_large_for_the_socket_are_answered_each_with_its_own_rows(running: Running) -> None:
+    def ask(place: int) -> None:
+        rows = rows_of(1 + place % 3, 20_000 + place % 2, seed=place)
+        reply = running.ask("POST", V2, tensors(rows))
+        got.append((reply.json["outputs"][0]["data"], expected(rows)))
+
+    got: list[tuple[list[float], list[float]]] = []
+    threads = [threading.Thread(target=ask, args=(place,)) for place in range(12)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    small = rows_of(2, 3)
+    got.append((running.ask("POST", V2, tensors(small)).json["outputs"][0]["data"], expected(small)))
+    assert len(got) == 13
+    for told, wanted in got:
+        np.testing.assert_allclose(told, wanted, rtol=1e-5)
+
+
+def test_a_worker_killed_with_a_large_batch_is_replaced_and_the_rows_are_tried_again(
+    made: tuple[Path, str], tmp_path: Path
+) -> None:
+    with service(tmp_path / "run", {"income@1": made}) as own:
+        rows = rows_of(1, 30_000)
+        assert own.ask("POST", V2, tensors(rows)).status == 200
+        os.kill(own.pid_of("worker"), signal.SIGSTOP)
+        replies: list[Any] = []
+        asking = threading.Thread(target=lambda: replies.append(own.ask("POST", V2, tensors(rows))))
+        asking.start()
+        eventually(lambda: own.events("killed"))
+        asking.join()
+        (reply,) = replies
+        assert reply.status == 200 and "x-degraded" not in reply.headers
+        np.testing.assert_allclose(reply.json["outputs"][0]["data"], expected(rows), rtol=1e-5)
 
 
 def test_a_row_that_breaks_the_model_fails_alone(running: Running) -> None:

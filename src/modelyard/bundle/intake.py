@@ -186,7 +186,7 @@ def unpack_tensor(piece: bytes, column: Column, shape: tuple[int, ...]) -> Array
         at += 4 + size
         if at > len(piece):
             raise ValueError("a string of a tensor is cut off")
-        texts.append(piece[at - size : at].decode())
+        texts.append(str(piece[at - size : at], "utf-8"))
     array = np.empty(len(texts), dtype=object)
     array[:] = texts
     return array.reshape(shape)

@@ -32,6 +32,7 @@ class SweepPoint(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     rows_per_s_high: Positive
     cpu_us: NotNegative  # CPU microseconds of a row
     memory_mb: NotNegative  # peak resident memory of a worker, up to and with this configuration
+    rates: tuple[Positive, ...] = ()  # rows a second of each round; all configurations run once a round, in turn
 
     @property
     def layout(self) -> tuple[int, int]:

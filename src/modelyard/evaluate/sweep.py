@@ -247,6 +247,7 @@ def _point(place: Configuration, rounds: list[list[Seen]]) -> SweepPoint:
         rows_per_s_high=high,
         cpu_us=float(np.median(cpu)) * 1e6,
         memory_mb=max(seen.peak_mb for one in rounds for seen in one),
+        rates=tuple(float(rate) for rate in rates),
     )
 
 

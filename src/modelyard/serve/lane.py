@@ -214,11 +214,13 @@ class Lane:
 
     def _send(self) -> None:
         """Let what waits leave, as far as workers are idle."""
-        queue = self.queue
-        for link in self.links:
+        queue, links = self.queue, self.links
+        idle = 1 if len(links) == 1 else sum([link.takes for link in links])
+        for link in links:
             if link.takes:
                 before = queue.rows
-                batch = queue.take(self.now())
+                batch = queue.take(self.now(), idle)
+                idle -= 1
                 if not batch and not before:
                     return
                 rows = link.send(batch) if batch else 0

@@ -14,6 +14,7 @@ import numpy as np
 from modelyard.bundle.intake import Packed, join
 from modelyard.bundle.open import matches_golden
 from modelyard.errors import EngineFailed
+from modelyard.serve.arena import LEAST_BYTES, Arena
 from modelyard.serve.batching import Settled, Work
 from modelyard.serve.guard.fallback import Reason
 from modelyard.serve.messages import WorkerState
@@ -24,6 +25,7 @@ from modelyard.serve.wire import (
     AnswerFrame,
     BatchFrame,
     connect_to,
+    offer,
     pack,
     to_answers,
     unpack_answer,
@@ -57,6 +59,9 @@ class Owner(Protocol):
     def note(self, event: str, **facts: object) -> None: ...
 
 
+_NOTHING: list[int] = []
+
+
 class Link(asyncio.Protocol):
     """The connection to one worker."""
 
@@ -69,10 +74,12 @@ class Link(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._batch: Sequence[Work] | None = None  # out; empty for the golden requests
         self._rows = 0  # of that batch
+        self._is_lent = False  # it lies in shared memory
         self.sent_at = 0.0
         self._touched = 0.0
         self._count = 0
         self._data = bytearray()
+        self._arena: Arena | None = None  # of this connection
         self._lost: asyncio.Event = asyncio.Event()
 
     @property
@@ -110,9 +117,7 @@ class Link(asyncio.Protocol):
         """Connect, again whenever the worker is gone, and ask the golden requests when it is quiet."""
         while True:
             try:
-                sock = connect_to(self.owner.run_folder, self.name, timeout_s=CONNECT_TIMEOUT_S)
-                sock.setblocking(False)
-                await loop.create_unix_connection(lambda: self, sock=sock)
+                await self._connect(loop)
             except OSError:
                 await asyncio.sleep(RECONNECT_S)
                 continue
@@ -138,8 +143,11 @@ class Link(asyncio.Protocol):
             for work in batch:
                 if work.traceparent:
                     work.left(traces)
-        packed = join([work.packed for work in batch])
-        self._send(batch, packed, rows, now, deadline, traces)
+        first = batch[0].packed.tensors
+        if first and sum(map(len, first)) * len(batch) >= LEAST_BYTES:
+            self._lend(batch, rows, now, deadline, traces)
+        else:
+            self._send(batch, join([work.packed for work in batch]), rows, now, deadline, traces)
         return rows
 
     def look(self) -> None:
@@ -171,6 +179,9 @@ class Link(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
         self.golden = None
+        if self._arena is not None:
+            self._arena.close()
+            self._arena = None
         batch, self._batch = self._batch, None
         was_hung, self.hung = self.hung, False
         self._lost.set()
@@ -202,21 +213,59 @@ class Link(asyncio.Protocol):
 
     # ours
 
+    async def _connect(self, loop: asyncio.AbstractEventLoop) -> None:
+        sock = connect_to(self.owner.run_folder, self.name, timeout_s=CONNECT_TIMEOUT_S)
+        arena = Arena()
+        try:
+            offer(sock, arena.fd)
+            sock.setblocking(False)
+            self._arena = arena
+            await loop.create_unix_connection(lambda: self, sock=sock)
+        except BaseException:
+            sock.close()
+            arena.close()
+            self._arena = None
+            raise
+
     def _send_golden(self) -> None:
         packed, rows = self.owner.golden
         self._send((), packed, rows, self.owner.now(), 0.0, [])
 
+    def _lend(self, batch: Sequence[Work], rows: int, now: float, deadline: float, traces: list[str]) -> None:
+        """Send a batch whose numbers and tensors are too large for the socket: they lie in shared memory."""
+        assert self._arena is not None
+        many = [work.packed for work in batch]
+        columns = [[one.numbers for one in many], *zip(*(one.tensors for one in many), strict=True)]
+        strings = [value for one in many for value in one.strings]
+        try:
+            lent = self._arena.lend(columns)
+        except OSError as fault:  # no memory: the socket's copies are small beside it
+            self.owner.note("arena_full", worker=self.name, why=str(fault))
+            self._send(batch, join(many), rows, now, deadline, traces)
+            return
+        self._send(batch, Packed(b"", strings, [], many[0].shapes), rows, now, deadline, traces, lent)
+
     def _send(
-        self, batch: Sequence[Work], packed: Packed, rows: int, now: float, deadline: float, traces: list[str]
+        self,
+        batch: Sequence[Work],
+        packed: Packed,
+        rows: int,
+        now: float,
+        deadline: float,
+        traces: list[str],
+        lent: list[int] = _NOTHING,
     ) -> None:
         assert self._transport is not None
         self._count += 1
         self._batch, self.sent_at, self._rows = batch, now, rows
-        self._transport.write(pack(BatchFrame(self._count, rows, packed, deadline, traces)))
+        self._is_lent = lent is not _NOTHING
+        self._transport.write(pack(BatchFrame(self._count, rows, packed, deadline, traces, lent)))
 
     def _answered(self, data: bytes | memoryview) -> None:
         batch, self._batch = self._batch, None
         self._touched = self.owner.now()
+        if self._is_lent and self._arena is not None:
+            self._arena.give_back()
         try:
             frame = unpack_answer(data)
             if batch is None or frame.id != self._count or frame.rows != self._rows:

@@ -1,6 +1,8 @@
 """The messages between front and worker: one frame a batch over a Unix socket.
 
-A frame is its length (4 bytes, little-endian) and a msgpack array. Rows travel packed, as `bundle.intake` has them.
+A frame is its length (4 bytes, little-endian) and a msgpack array. Rows travel packed, as `bundle.intake` has them;
+the numbers and tensors of large batches lie in memory that both share (`serve.arena`). A front that connects begins
+with an empty frame, which carries the descriptor of that memory.
 Moments are `time.monotonic()`, which all processes of a machine share.
 """
 
@@ -33,6 +35,7 @@ class BatchFrame(msgspec.Struct, frozen=True, array_like=True, gc=False):
     packed: Packed
     deadline: float = 0.0  # when the last of the callers stops waiting; 0: it does not matter
     traces: list[str] = []  # `traceparent` of the requests that are traced
+    lent: list[int] = []  # bytes of the numbers and of each tensor in shared memory, where they lie there
 
 
 class AnswerFrame(msgspec.Struct, frozen=True, kw_only=True, array_like=True, gc=False):
@@ -85,6 +88,11 @@ def to_answers(frame: AnswerFrame, classes: Sequence[str]) -> Answers:
     except (ValueError, IndexError) as fault:
         raise EngineFailed(f"The worker's answer does not fit {frame.rows} rows: {fault}.") from fault
     return Answers(labels=labels, probabilities=table)
+
+
+def offer(sock: socket.socket, fd: int) -> None:
+    """Send the empty frame with the descriptor of shared memory; raises OSError."""
+    socket.send_fds(sock, [LENGTH.pack(0)], [fd])
 
 
 def listen_at(folder: Path, name: str) -> socket.socket:

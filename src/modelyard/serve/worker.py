@@ -15,16 +15,18 @@ import struct
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import msgspec
 import numpy as np
 
-from modelyard.bundle.intake import Intake
+from modelyard.bundle.intake import Intake, Packed
 from modelyard.bundle.open import Answers, Bundle, matches_golden, open_bundle, verify
 from modelyard.core.arrays import Array, Columns
 from modelyard.core.metrics import Task
 from modelyard.core.ports import EngineLoader
 from modelyard.errors import EngineFailed
+from modelyard.serve.arena import Lent
 from modelyard.serve.messages import WorkerJob
 from modelyard.serve.told.trace import worker_span
 from modelyard.serve.wire import LATE, LENGTH, MOST_FRAME_BYTES, AnswerFrame, BatchFrame, listen_at, pack, unpack_batch
@@ -180,52 +182,82 @@ def _serve(server: socket.socket, runner: Runner) -> None:
     selector.register(server, selectors.EVENT_READ)
     while True:
         for key, _ in selector.select():
-            stream = key.fileobj
-            assert isinstance(stream, socket.socket)
-            if stream is server:
+            front = key.data
+            if front is None:
                 connection, _ = server.accept()
                 for side in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
                     connection.setsockopt(socket.SOL_SOCKET, side, STALLED)
-                selector.register(connection, selectors.EVENT_READ)
-            elif not _turn(stream, runner):
-                selector.unregister(stream)
-                stream.close()
+                selector.register(connection, selectors.EVENT_READ, _Front(connection))
+            elif not front.turn(runner):
+                selector.unregister(front.stream)
+                front.close()
 
 
-def _turn(stream: socket.socket, runner: Runner) -> bool:
-    """Answer one frame; False when the connection is over."""
-    try:
-        body = _receive(stream)
-        if body is None:
+class _Front:
+    """A front that is connected."""
+
+    def __init__(self, stream: socket.socket) -> None:
+        self.stream = stream
+        self._lent: Lent | None = None
+
+    def turn(self, runner: Runner) -> bool:
+        """Answer one frame; False when the connection is over."""
+        try:
+            body = self._receive()
+            if body is None:
+                return False
+            if len(body):
+                self.stream.sendall(pack(runner.answer(self._whole(unpack_batch(body)))))
+        except (OSError, ValueError, msgspec.MsgspecError):
             return False
-        stream.sendall(pack(runner.answer(unpack_batch(body))))
-    except (OSError, msgspec.MsgspecError):
-        return False
-    return True
+        return True
 
+    def close(self) -> None:
+        """Let go of the connection and of the memory that it shares."""
+        self.stream.close()
+        if self._lent is not None:
+            self._lent.close()
 
-def _receive(stream: socket.socket) -> memoryview | None:
-    """Read one frame without its length; None when the other side closed or says nonsense.
+    def _whole(self, frame: BatchFrame) -> BatchFrame:
+        """Put the pieces that lie in shared memory where they belong; raises OSError, ValueError."""
+        if not frame.lent:
+            return frame
+        if self._lent is None:
+            raise ValueError("pieces in shared memory, and none is shared")
+        numbers, *tensors = cast(list[bytes], self._lent.columns(frame.lent))  # both are read as buffers only
+        packed = Packed(numbers, frame.packed.strings, tensors, frame.packed.shapes)
+        return BatchFrame(frame.id, frame.rows, packed, frame.deadline, frame.traces)
 
-    The front sends a frame only when the one before is answered, so that nothing follows it.
-    """
-    data = stream.recv(AT_ONCE_BYTES)  # nearly always all of it
-    while 0 < len(data) < LENGTH.size:
-        more = stream.recv(AT_ONCE_BYTES)
-        data = data + more if more else b""
-    if not data:
-        return None
-    end = LENGTH.size + LENGTH.unpack_from(data)[0]
-    if len(data) >= end:
-        return memoryview(data)[LENGTH.size : end]
-    if end > MOST_FRAME_BYTES:
-        return None
-    whole = bytearray(end)
-    whole[: len(data)] = data
-    view, got = memoryview(whole), len(data)
-    while got < end:
-        count = stream.recv_into(view[got:])
-        if count == 0:
+    def _receive(self) -> memoryview | None:
+        """Read one frame without its length; None when the other side closed or says nonsense.
+
+        The front sends a frame only when the one before is answered, so that nothing follows it. Only its first can
+        bring a descriptor.
+        """
+        stream = self.stream
+        data = stream.recv(AT_ONCE_BYTES) if self._lent is not None else self._receive_first()  # nearly always all
+        while 0 < len(data) < LENGTH.size:
+            more = stream.recv(AT_ONCE_BYTES)
+            data = data + more if more else b""
+        if not data:
             return None
-        got += count
-    return view[LENGTH.size :]
+        end = LENGTH.size + LENGTH.unpack_from(data)[0]
+        if len(data) >= end:
+            return memoryview(data)[LENGTH.size : end]
+        if end > MOST_FRAME_BYTES:
+            return None
+        whole = bytearray(end)
+        whole[: len(data)] = data
+        view, got = memoryview(whole), len(data)
+        while got < end:
+            count = stream.recv_into(view[got:])
+            if count == 0:
+                return None
+            got += count
+        return view[LENGTH.size :]
+
+    def _receive_first(self) -> bytes:
+        data, descriptors, _, _ = socket.recv_fds(self.stream, LENGTH.size, 1)
+        for fd in descriptors:
+            self._lent = Lent(fd)
+        return data

@@ -150,10 +150,18 @@ class PriorityQueues(Generic[W]):
         if self._gone > SWEEP_FROM and 2 * self._gone > len(self):
             self._sweep()
 
-    def take(self, now: float) -> list[W]:
-        """Return the next batch: never above the cap, without dead works or those past their deadline."""
+    def take(self, now: float, sharers: int = 1) -> list[W]:
+        """Return the next batch: never above the cap, without dead works or those past their deadline.
+
+        Where several workers take from what waits, this one gets its share of the rows; where not even the first
+        work fits into that, as much as ever.
+        """
+        if sharers > 1 and (share := -(-self.rows // sharers)) < self._cap:
+            return self._take(now, share) or self._take(now, self._cap)
+        return self._take(now, self._cap)
+
+    def _take(self, now: float, left: int) -> list[W]:
         batch: list[W] = []
-        left = self._cap
         if not self._high and not self._low:
             self._fill(batch, self._normal, left, now)
             return batch
