@@ -23,6 +23,7 @@ from modelyard.core.evidence import Evidence
 from modelyard.core.machine import fingerprint
 from modelyard.core.sweep import ServingSettings, SweepEvidence, SweepPoint
 from modelyard.spec.load import load
+from tests.app.resealed import sealed
 from tests.journeys.making import Place, ours
 from tests.journeys.own import until
 from tests.journeys.shared import copy_of
@@ -103,6 +104,37 @@ def test_what_cannot_be_deployed_is_said(own: Place) -> None:
     assert unknown.code == 2 and "shop@77" in unknown.err
 
 
+def test_a_rollback_of_a_stopped_service_is_refused_with_what_to_serve(own: Place) -> None:
+    serve(own)
+    assert own.quick("deploy", "shop@2").code == 0
+    assert own.quick("stop", "shop").code == 0
+    refused = own.quick("rollback", "shop")
+    assert refused.code == 2 and "modelyard serve shop@1" in refused.err and refused.out == ""
+    told = own.quick("rollback", "shop", "--json")
+    assert told.code == 2 and told.json["error"] == "service.not_running"
+    unknown = own.quick("rollback", "nothing")
+    assert unknown.code == 2 and "There is no service `nothing`" in unknown.err
+
+
+def test_a_deploy_says_which_terms_of_its_spec_do_not_count_and_never_protects_a_release_less(
+    own: Place, tmp_path: Path
+) -> None:
+    locked = sealed(own, tmp_path / "locked", keys=True)
+    port = serve(own)["port"]
+    refused = own.quick("deploy", locked)
+    assert refused.code == 2 and "the service asks nobody for a key" in refused.err
+    assert f"modelyard stop shop, then modelyard serve {locked}" in " ".join(refused.err.split())
+    assert served_by(port) == "shop@1"
+    assert own.quick("stop", "shop").code == 0
+    serve(own, locked)
+    deployed = own.quick("deploy", "shop@1", "--json")
+    (why,) = deployed.json["warnings"]
+    assert deployed.code == 0 and "goes on asking for keys" in why
+    back = own.quick("deploy", locked)
+    assert back.code == 0 and "WARNING" not in back.err
+    assert "WARNING: The service goes on asking for keys" in " ".join(own.quick("deploy", "shop@2").err.split())
+
+
 def test_a_rollback_works_with_the_database_gone_and_is_reconciled(own: Place) -> None:
     port = serve(own)["port"]
     assert own.quick("deploy", "shop@2").code == 0
@@ -141,7 +173,7 @@ def test_keys_are_made_listed_and_removed(own: Place) -> None:
     listed = own.quick("keys", "list", "shop")
     assert "team" in listed.out and "5/s" in listed.out and key not in listed.out
     assert own.quick("keys", "list", "shop", "--json").json == [
-        {"label": "team", "manage": False, "rate": 5.0, "created": listed_at(own)}
+        {"label": "team", "manage": False, "rate": 5.0, "burst": 5, "created": listed_at(own)}
     ]
     again = own.quick("keys", "add", "shop", "--label", "team")
     assert again.code == 2 and "already" in again.err
@@ -153,6 +185,21 @@ def test_keys_are_made_listed_and_removed(own: Place) -> None:
     assert own.quick("keys", "remove", "shop", "--label", "team").code == 2
     trail = own.quick("audit", "--last", "30", "--json").out
     assert "keys add" in trail and "keys remove" in trail and key not in trail
+
+
+def test_how_much_a_key_may_ask_at_once_is_listed_and_means_nothing_without_a_rate(own: Place) -> None:
+    for words in (("quick", "--rate", "0.5", "--burst", "40"), ("slow", "--rate", "0.2"), ("free",)):
+        assert own.quick("keys", "add", "shop", "--label", *words).code == 0
+    listed = own.quick("keys", "list", "shop", "--json").json
+    assert {one["label"]: one["burst"] for one in listed} == {"quick": 40, "slow": 1, "free": None}
+    head, quick, slow, free = (line.split() for line in own.quick("keys", "list", "shop").out.splitlines())
+    assert head == ["label", "may", "manage", "rate", "at", "once", "made"]
+    assert (quick[:3], slow[:3], free[0]) == (["quick", "0.5/s", "40"], ["slow", "0.2/s", "1"], "free")
+    assert len(free) == 2  # neither bound
+    refused = own.quick("keys", "add", "shop", "--label", "odd", "--burst", "9")
+    assert refused.code == 2 and "`--burst 9` bounds nothing without a rate" in refused.err
+    for label in ("quick", "slow", "free"):
+        assert own.quick("keys", "remove", "shop", "--label", label).code == 0
 
 
 def listed_at(place: Place) -> str:

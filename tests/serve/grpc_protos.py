@@ -40,14 +40,18 @@ RepositoryModelRequest: repository_name 1 string, model_name 2 string
 Words: value 1 *string
 TraceSetting: settings 1 map Words, model_name 2 string
 StatisticDuration: count 1 uint64, ns 2 uint64
-InferStatistics: success 1 StatisticDuration, fail 2 StatisticDuration, queue 3 StatisticDuration, compute_infer
-    5 StatisticDuration
-OneStatistics: name 1 string, version 2 string, inference_count 4 uint64, execution_count 5 uint64,
-    inference_stats 6 InferStatistics
+InferStatistics: success 1 StatisticDuration, fail 2 StatisticDuration, queue 3 StatisticDuration,
+    compute_input 4 StatisticDuration, compute_infer 5 StatisticDuration, compute_output 6 StatisticDuration
+OneStatistics: name 1 string, version 2 string, last_inference 3 uint64, inference_count 4 uint64,
+    execution_count 5 uint64, inference_stats 6 InferStatistics
 ModelStatistics: model_stats 1 *OneStatistics
 ConfigTensor: name 1 string, data_type 2 int32, dims 4 *int64
 Config: name 1 string, platform 2 string, max_batch_size 4 int32, input 5 *ConfigTensor
 ModelConfig: config 1 Config
+RpcStatus: code 1 int32, message 2 string, details 3 *Detail
+Detail: type_url 1 string, value 2 bytes
+BadRequest: field_violations 1 *FieldViolation
+FieldViolation: field 1 string, description 2 string
 HealthCheckRequest: service 1 string
 HealthCheckResponse: status 1 int32
 """

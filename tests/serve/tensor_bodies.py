@@ -79,15 +79,23 @@ def graph() -> bytes:
 
 def write_tensor_body(folder: Path) -> str:
     """Write the bundle into `folder` and return its digest."""
-    folder.mkdir(parents=True)
     steps = Preprocess(version=1, steps=(TensorStep(column="x"), TensorStep(column="ids"), NumberStep(column="age")))
     outputs = OnnxLoader().load(graph()).run(steps.apply(check_rows(contract(), ROWS)))
-    golden = Golden(rows=ROWS, values=tuple(outputs["value"].tolist()))
-    np.testing.assert_allclose(golden.values, expected(ROWS), rtol=1e-6)
+    np.testing.assert_allclose(outputs["value"], expected(ROWS), rtol=1e-6)
+    return write_sealed(folder, contract(), steps, graph(), ROWS)
+
+
+def write_sealed(
+    folder: Path, contract: Contract, steps: Preprocess, graph: bytes, rows: Sequence[Mapping[str, Any]]
+) -> str:
+    """Write the bundle of a regression graph, with these golden rows, and return its digest."""
+    folder.mkdir(parents=True)
+    outputs = OnnxLoader().load(graph).run(steps.apply(check_rows(contract, rows)))
+    golden = Golden(rows=tuple(dict(row) for row in rows), values=tuple(outputs["value"].tolist()))
     files = dict.fromkeys(REQUIRED, b"{}\n") | {
-        CONTRACT: encode(contract()),
+        CONTRACT: encode(contract),
         PREPROCESS: encode(steps),
-        GRAPH: graph(),
+        GRAPH: graph,
         GOLDEN: encode(golden),
     }
     for name, data in files.items():

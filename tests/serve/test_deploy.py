@@ -16,7 +16,8 @@ from modelyard.core.ports import Releases, Services
 from modelyard.core.release import Service, Traffic
 from modelyard.errors import NotRunning, ServiceError, StoreError, UnknownName, UsageError
 from modelyard.serve.keep import control
-from modelyard.serve.keep.change import Changes, next_traffic, way_back
+from modelyard.serve.keep.change import Changes
+from modelyard.serve.keep.following import next_traffic, way_back
 from modelyard.serve.keep.governor import Governor, ways_back
 from modelyard.serve.messages import TRAFFIC_FILE, Routes, SupervisorJob
 from tests.serve.bodies import CONSTANT, REFUSE, ROW, write_body
@@ -229,16 +230,24 @@ def test_a_rollback_works_with_the_supervisor_dead_and_its_successor_stays_with_
         _succeed(running)
 
 
-def test_a_rollback_of_a_service_that_does_not_run_is_for_when_it_does(
+def test_a_rollback_of_a_service_that_does_not_run_is_refused_with_what_to_do(
     bodies: dict[str, tuple[Path, str]], tmp_path: Path
 ) -> None:
     folder = tmp_path / "income"
     folder.mkdir()
     write_bodies(folder, bodies)
     write_row(folder, {"income@2": 1.0}, epoch=4, previous="income@1")
-    done = changes(folder).rollback("income")
-    assert (done.release, done.store) == ("income@1", "written") and "a supervisor is needed" in done.fronts
-    assert row_of(folder).traffic == Traffic(epoch=5, shares={"income@1": 1.0})
+    before = row_of(folder)
+    told = r"does not run, .* income@2 answered last; serve the one before it: modelyard serve income@1"
+    with pytest.raises(NotRunning, match=told) as fault:
+        changes(folder).rollback("income")
+    assert fault.value.exit_code == 2 and row_of(folder) == before
+    write_row(folder, {"income@1": 1.0}, epoch=4)
+    with pytest.raises(NotRunning, match=r"does not run, .* modelyard serve income@NUMBER"):
+        changes(folder).rollback("income")
+    (folder / ROW_FILE).unlink()
+    with pytest.raises(NotRunning, match="does not run"):
+        changes(folder).rollback("income")
     with pytest.raises(UnknownName):
         changes(folder).deploy("income@77")
 

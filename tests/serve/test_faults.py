@@ -24,10 +24,11 @@ def test_a_killed_worker_costs_no_caller_an_answer_and_is_replaced(
     bodies: dict[str, tuple[Path, str]], tmp_path: Path
 ) -> None:
     with service(tmp_path / "run", bodies) as running, Load(running.port, 4) as load:
+        killed = running.pid_of("worker")
+        os.kill(killed, signal.SIGKILL)
+        eventually(lambda: running.status().ready and running.pid_of("worker") != killed)
         count = len(load.replies)
-        os.kill(running.pid_of("worker"), signal.SIGKILL)
-        eventually(lambda: any(degraded for _, degraded, _ in load.since(count)))
-        eventually(lambda: load.replies[-1][1] is None and running.status().ready)
+        eventually(lambda: any(degraded is None for _, degraded, _ in load.since(count)))
         load.__exit__()
         assert load.lost == []
         assert {status for status, _, _ in load.replies} == {200}

@@ -164,12 +164,18 @@ def test_the_buckets_rise_and_keep_those_that_were_there() -> None:
     assert [BUCKETS_ROWS[bisect_left(BUCKETS_ROWS, rows)] for rows in (1, 2, 3, 256)] == [1, 2, 4, 256]
 
 
+def of_release(metrics: Metrics, release: str) -> dict[object, float]:
+    """Return what is shown of a release, without its name."""
+    shown = ((name, dict(labels), value) for (name, labels), value in samples(metrics.text()).items())
+    mine = ((name, of, value) for name, of, value in shown if of.pop("release", "") == release)
+    return {(name, frozenset(of.items())): value for name, of, value in mine}
+
+
 def test_what_counts_a_good_answer_counts_as_the_families_do() -> None:
     quick, slow = Metrics(), Metrics()
     finish, done = quick.finish("income@1", "v2"), quick.batch_done("income@1")
     for rows, seconds, queued in ((1, 0.0003, 0.00001), (30, 0.2, 0.1), (2, 99.0, 0.0)):
-        finish(rows, seconds, queued, queued * 2)
-        slow.stages.add("income@1", "encode", value=queued * 2)
+        finish([(rows, 0.0, queued, seconds)])
         slow.requests.add("income@1", "v2", "200")
         slow.rows.add("income@1", by=rows)
         slow.seconds.add("income@1", "v2", value=seconds)
@@ -182,19 +188,26 @@ def test_what_counts_a_good_answer_counts_as_the_families_do() -> None:
         slow.infer.add("income@1", value=queued)
         slow.busy.add("income@1", by=seconds)
     assert samples(quick.text()) == samples(slow.text())
+    each = [(1, 0.0, 0.00001, 0.0003), (30, 0.0, 0.1, 0.2), (2, 0.0, 0.0, 99.0)]
+    many = Metrics()
+    many.finish("income@1", "v2")(each)
+    for answer in each:
+        quick.finish("income@2", "v2")([answer])
+    found, wanted = of_release(many, "income@1"), of_release(quick, "income@2")
+    assert len(found) > 2 * len(BUCKETS_S) and found == pytest.approx(wanted)
 
 
 def test_a_release_that_is_gone_is_counted_with_the_others_gone_and_what_is_bound_goes_on(tmp_path: Path) -> None:
     metrics = front(tmp_path, 0)
     finishes = [metrics.finish(f"income@{number}", "v2") for number in range(4)]
     for finish in finishes:
-        finish(2, 0.001, 0.0001)
+        finish([(2, 0.0, 0.0001, 0.001)])
     metrics.ready.put("income@1", value=1)
     metrics.memory.put("income@1.0", value=1)
     metrics.retire("income@1")
     metrics.retire("income@2")
     for finish in finishes:
-        finish(2, 0.001, 0.0001)
+        finish([(2, 0.0, 0.0001, 0.001)])
     found = samples(exposition(tmp_path))
     rows = {dict(labels)["release"]: value for (name, labels), value in found.items() if name == "modelyard_rows_total"}
     assert rows == {"income@0": 4, "income@3": 4, GONE: 8}
@@ -206,7 +219,7 @@ def test_two_hundred_reloads_leave_no_growth(tmp_path: Path) -> None:
     metrics = front(tmp_path, 0)
     sizes, handles = [], []
     for number in range(200):
-        metrics.finish(f"income@{number}", "v2")(1, 0.001, 0.0001)
+        metrics.finish(f"income@{number}", "v2")([(1, 0.0, 0.0001, 0.001)])
         metrics.batch_done(f"income@{number}")(1, 0.001, 0.0001)
         metrics.retire(f"income@{number - 1}")
         sizes.append(len(exposition(tmp_path).splitlines()))

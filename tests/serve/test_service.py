@@ -216,7 +216,7 @@ def test_a_body_of_brackets_alone_holds_nobody_up(steady: Running) -> None:
     body = b"[" * 8_000_000
     assert steady.predict(ROW).status == 200
     reply = httpx2.post(f"http://127.0.0.1:{steady.port}/predict", content=body, timeout=20)
-    assert reply.status_code == 400 and "nested deeper" in reply.json()["error"]
+    assert reply.status_code in (400, 413) and "steady" not in reply.text
     assert reply.elapsed.total_seconds() < 10.0
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,13 +13,17 @@ import pytest
 from modelyard.core.contract import Column, Kind, Role
 from modelyard.core.metrics import Task
 from modelyard.serve.doors import Door
+from modelyard.serve.grpc.statistics import statistics
 from modelyard.serve.messages import Limits
 from modelyard.serve.model import Model
 from modelyard.serve.request import Code, Request
 from modelyard.serve.told.board import Board
+from modelyard.serve.told.families import Gauge
 from modelyard.serve.told.metrics import Metrics
 from modelyard.serve.v2.door import V2Door
 from modelyard.serve.v2.pages import EXTENSIONS, Paths, missing, model_metadata, v2_paths
+from modelyard.serve.v2.statistics import LAST
+from tests.serve.grpc_protos import of
 from tests.serve.tensor_models import PLAIN, model_of, tensor_column
 
 
@@ -209,11 +214,11 @@ def test_statistics_are_the_sum_over_all_processes(tmp_path: Path) -> None:
     for name in ("front.0", "front.1"):
         metrics = Metrics(Board(tmp_path / f"{name}.board"))
         finish, batch = metrics.finish("shapes@1", "v2"), metrics.batch_done("shapes@1")
-        finish(3, 0.5, 0.25)
+        finish([(3, 0.0, 0.25, 0.5)])
         batch(3, 0.125, 0.0625)
         metrics.requests.add("shapes@1", "rows", "422")
         metrics.board.close()
-    desk.metrics.finish("shapes@2", "v2")(1, 0.5, 0.25)
+    desk.metrics.finish("shapes@2", "v2")([(1, 0.0, 0.25, 0.5)])
     paths = v2_paths(desk, V2Door())
     code, told = ask(paths, b"GET", b"/v2/models/shapes/stats")
     assert code is Code.OK
@@ -239,3 +244,34 @@ def test_statistics_are_the_sum_over_all_processes(tmp_path: Path) -> None:
     assert (second["version"], second["inference_count"]) == ("2", 1)
     assert ask(paths, b"GET", b"/v2/models/stats")[1] == told
     assert ask(paths, b"GET", b"/v2/models/shapes/versions/1/stats")[1] == {"model_stats": [first]}
+
+
+def test_the_last_inference_is_the_latest_of_all_processes_and_left_out_where_nobody_knows_it(tmp_path: Path) -> None:
+    desk = Desk(tmp_path, [Shown("shapes@1"), Shown("shapes@2")])
+    for name, when in (("front.0", 1_700_000_000.25), ("front.1", 1_700_000_100.5), ("front.2", math.nan)):
+        board = Board(tmp_path / f"{name}.board")
+        Gauge(board, LAST, "When a worker last answered a batch.", ("release",)).put("shapes@1", value=when)
+        board.close()
+    first, second = ask(v2_paths(desk, V2Door()), b"GET", b"/v2/models/shapes/stats")[1]["model_stats"]
+    assert first["last_inference"] == 1_700_000_100_500
+    assert "last_inference" not in second
+    told = of("ModelStatistics").FromString(statistics([("shapes", "1"), ("shapes", "2")], desk.metrics, tmp_path))
+    assert [one.last_inference for one in told.model_stats] == [1_700_000_100_500, 0]
+
+
+def test_statistics_over_grpc_are_those_over_rest(tmp_path: Path) -> None:
+    desk = Desk(tmp_path, [Shown("shapes@1")])
+    metrics = Metrics(Board(tmp_path / "front.0.board"))
+    metrics.finish("shapes@1", "grpc")([(3, 0.0, 0.25, 0.5)])
+    metrics.batch_done("shapes@1")(3, 0.125, 0.0625)
+    metrics.stages.add("shapes@1", "encode", value=0.03125)
+    metrics.requests.add("shapes@1", "grpc", "504")
+    metrics.seconds.add("shapes@1", "grpc", value=0.75)
+    metrics.failed_seconds.add("shapes@1", by=0.75)
+    metrics.board.close()
+    (rest,) = ask(v2_paths(desk, V2Door()), b"GET", b"/v2/models/shapes/stats")[1]["model_stats"]
+    (told,) = of("ModelStatistics").FromString(statistics([("shapes", "1")], desk.metrics, tmp_path)).model_stats
+    assert (told.inference_count, told.execution_count) == (rest["inference_count"], rest["execution_count"]) == (3, 1)
+    for stage in ("success", "fail", "queue", "compute_input", "compute_infer", "compute_output"):
+        one = getattr(told.inference_stats, stage)
+        assert {"count": one.count, "ns": one.ns} == rest["inference_stats"][stage] != {"count": 0, "ns": 0}, stage

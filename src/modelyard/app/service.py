@@ -26,7 +26,7 @@ from modelyard.serve.guard.exposure import exposures, locked
 from modelyard.serve.guard.keys import read_keys
 from modelyard.serve.guard.tls import server_context
 from modelyard.serve.keep import control
-from modelyard.serve.keep.change import next_traffic
+from modelyard.serve.keep.following import next_traffic
 from modelyard.serve.messages import ERROR_FILE, Status, SupervisorJob
 from modelyard.spec.system import System
 from modelyard.store.open import Store

@@ -11,7 +11,7 @@ from modelyard.app.settings import Settings
 from modelyard.core.clock import Clock, stamp
 from modelyard.core.ids import check_name
 from modelyard.core.ports import Releases, Services
-from modelyard.errors import UnknownName
+from modelyard.errors import UnknownName, UsageError
 from modelyard.serve.guard.keys import KeyRecord, add_key, read_keys, remove_key
 from modelyard.serve.keep.change import Changed, Changes
 from modelyard.store.open import Store, open_audit
@@ -48,20 +48,23 @@ class TrafficVerbs:
     def add_key(
         self, name: str, label: str, *, manage: bool = False, rate: float | None = None, burst: int | None = None
     ) -> str:
-        """Make a key for a service and return it; it is kept only as a hash."""
+        """Make a key for a service and return it; it is kept only as a hash. Raises UsageError, AlreadyExists."""
+        if burst is not None and rate is None:
+            raise UsageError(f"`--burst {burst}` bounds nothing without a rate. Add one, such as `--rate {burst}`.")
+        burst = burst or max(1, round(rate or 1))
         folder = self._folder(name)
         with self.store() as store:
             if not folder.exists():
                 _check_known(store, name)
             with store.audit.change("keys add", resources=(name, label), rollback_available=True) as note:
-                note.update({"manage": manage, "rate": rate})
+                note.update({"manage": manage, "rate": rate, "burst": None if rate is None else burst})
                 return add_key(
                     folder,
                     label,
                     created=stamp(self.clock.now()),
                     manage=manage,
                     rate=rate,
-                    burst=burst or max(1, round(rate or 1)),
+                    burst=burst,
                 )
 
     def remove_key(self, name: str, label: str) -> None:

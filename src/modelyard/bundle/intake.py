@@ -36,6 +36,7 @@ class Packed(msgspec.Struct, array_like=True, gc=False):
     strings: list[str | None] = []  # (rows, strings), a row behind the other
     tensors: list[bytes] = []  # each (rows, *shape), little-endian; strings with their length before each
     shapes: list[list[int]] = []  # of the tensors with a size that varies: the shape of a row
+    texts: list[bytes] = []  # of each row of the only tensor its numbers between commas, not yet read; empty: read
 
 
 def join(many: Sequence[Packed]) -> Packed:
@@ -49,6 +50,12 @@ def join(many: Sequence[Packed]) -> Packed:
         [b"".join(pieces) for pieces in zip(*(one.tensors for one in many), strict=True)] if first.tensors else [],
         first.shapes,
     )
+
+
+def join_texts(many: Sequence[Packed], rows: Sequence[int]) -> Packed:
+    """Do what `join` does where some came as text; `rows` are those of each."""
+    texts = [text for one, count in zip(many, rows, strict=True) for text in one.texts or [b""] * count]
+    return Packed(tensors=[b"".join(piece for one in many for piece in one.tensors)], texts=texts)
 
 
 class Intake:

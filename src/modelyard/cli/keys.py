@@ -33,18 +33,7 @@ def keys(
     """Example: modelyard keys add income --label team"""
     printer = Printer(as_json=json)
     if verb is KeysVerb.LIST:
-        found = verbs().keys(name)
-        if not found:
-            printer.line(f"{name} has no keys.")
-        rows = [
-            (one.label, "yes" if one.manage else "", "" if one.rate is None else f"{one.rate:g}/s", one.created[:19])
-            for one in found
-        ]
-        if rows:
-            printer.table(("label", "may manage", "rate", "made"), rows)
-        printer.data(
-            [{"label": one.label, "manage": one.manage, "rate": one.rate, "created": one.created} for one in found]
-        )
+        _list(name, printer)
         return
     if label is None:
         raise UsageError(f"Whose key? modelyard keys {verb.value} {name} --label team")
@@ -57,3 +46,33 @@ def keys(
     verbs().remove_key(name, label)
     printer.line(f"The key of {label} opens {name} no more.")
     printer.data({"service": name, "label": label, "removed": True})
+
+
+def _list(name: str, printer: Printer) -> None:
+    found = verbs().keys(name)
+    if not found:
+        printer.line(f"{name} has no keys.")
+    rows = [
+        (
+            one.label,
+            "yes" if one.manage else "",
+            "" if one.rate is None else f"{one.rate:g}/s",
+            "" if one.rate is None else str(one.burst),  # without a rate there is no bound at once either
+            one.created[:19],
+        )
+        for one in found
+    ]
+    if rows:
+        printer.table(("label", "may manage", "rate", "at once", "made"), rows)
+    printer.data(
+        [
+            {
+                "label": one.label,
+                "manage": one.manage,
+                "rate": one.rate,
+                "burst": None if one.rate is None else one.burst,
+                "created": one.created,
+            }
+            for one in found
+        ]
+    )

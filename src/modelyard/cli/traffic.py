@@ -9,7 +9,7 @@ import typer
 from modelyard.app.records import Records
 from modelyard.app.traffic import TrafficVerbs
 from modelyard.cli.options import Json, Ref, words
-from modelyard.cli.printing import Printer
+from modelyard.cli.printing import Printer, TerminalProgress
 from modelyard.serve.keep.change import Changed
 
 
@@ -43,6 +43,8 @@ def _tell(changed: Changed, *, as_json: bool) -> None:
         printer.line(f"The store was not reached and is brought up later: {changed.store}")
     if changed.fronts != "follow":
         printer.line(f"The fronts: {changed.fronts}")
+    for why in changed.warnings:
+        TerminalProgress().say(f"WARNING: {why}")
     if changed.previous is not None:
         printer.line(f"Go back to {changed.previous}: modelyard rollback {changed.service}")
     printer.data(changed)

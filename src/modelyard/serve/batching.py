@@ -16,9 +16,12 @@ if TYPE_CHECKING:  # the fallback answers with what is defined here
 
 
 class Settled:
-    """An answer to a batch, as lists; `bad` are rows without one. A work's rows begin at its `start`."""
+    """An answer to a batch, as lists; `bad` are rows without one, `unread` of these those whose text could not be read.
 
-    __slots__ = ("bad", "count", "labels", "probabilities", "reason", "values")
+    A work's rows begin at its `start`.
+    """
+
+    __slots__ = ("bad", "count", "labels", "probabilities", "reason", "unread", "values")
 
     def __init__(
         self,
@@ -27,9 +30,10 @@ class Settled:
         values: list[float] | None = None,
         bad: frozenset[int] = frozenset(),
         reason: str = "",
+        unread: Sequence[int] = (),
     ) -> None:
         self.labels, self.probabilities, self.values = labels, probabilities, values
-        self.bad, self.reason = bad, reason
+        self.bad, self.reason, self.unread = bad, reason, unread
         self.count = len(values or labels or ())
 
     @property

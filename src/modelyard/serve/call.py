@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, cast
 
-from modelyard.bundle.intake import Packed
 from modelyard.errors import ContractBroken, EngineFailed
-from modelyard.serve.batching import Settled, joined
-from modelyard.serve.doors import Asked, Door, Malformed, Said, TooLarge
+from modelyard.serve.batching import Settled
+from modelyard.serve.doors import Asked, Door, Malformed, Said, TooLarge, Unread
 from modelyard.serve.guard.breaker import State
 from modelyard.serve.guard.deadlines import Deadlines, Waits
 from modelyard.serve.guard.fallback import Answering, Other, Reason
 from modelyard.serve.guard.poison import digest_of
 from modelyard.serve.guard.priority import Shed
 from modelyard.serve.lane import Lane
+from modelyard.serve.piece import Piece, why
 from modelyard.serve.request import JSON, Code, Request
 from modelyard.serve.told.trace import Trace
-from modelyard.serve.wire import LATE
+
+_now = time.monotonic
 
 MARGIN_SHARE = 0.1  # of the deadline, kept for writing the reply
 MOST_MARGIN_S = 0.02
@@ -44,8 +45,8 @@ class Counter(Protocol):
 
     def may_retry(self, lane: Lane) -> bool: ...
 
-    def good(self, call: Call) -> None:
-        """The release that was asked has answered."""
+    def good(self, call: Call, /) -> None:
+        """The release that was asked has answered; it is counted with the others of its batch."""
         ...
 
     def told(self, call: Call, code: Code, degraded: str | None, by: str) -> None:
@@ -54,6 +55,10 @@ class Counter(Protocol):
 
     def shed(self, call: Call, why: str) -> None: ...
 
+    def unreadable(self, call: Call, fault: Exception) -> None:
+        """What its door raised when it was read whole, behind a worker that could not read it."""
+        ...
+
     def note(self, event: str, **facts: object) -> None: ...
 
 
@@ -61,9 +66,9 @@ class Call:
     """A request whose rows keep the contract; itself the work, where it fits into a batch."""
 
     __slots__ = (
-        "asked", "asked_at", "counter", "dead", "deadline", "door", "home", "lane", "order", "packed", "pieces",
-        "priority", "queued", "reason", "request", "retried", "rows", "sent", "size_bytes", "slot", "step", "trace",
-        "traceparent",
+        "asked", "asked_at", "counter", "dead", "deadline", "door", "ended", "home", "lane", "order", "packed",
+        "pieces", "priority", "queued", "reason", "request", "retried", "rows", "sent", "size_bytes", "slot", "step",
+        "trace", "traceparent",
     )  # fmt: skip
 
     def __init__(
@@ -84,7 +89,7 @@ class Call:
         self.rows, self.packed = asked.rows, asked.packed
         self.size_bytes = len(request.body)
         self.queued = self.dead = self.retried = False
-        self.sent = 0.0
+        self.sent = self.ended = 0.0  # when it left for a worker, and when its answer was written
         self.reason: Reason | None = None  # why it is not answered as asked
         self.step = 0  # of the fallback's order
         self.slot: set[Waits] | None = None
@@ -98,7 +103,10 @@ class Call:
     def start(self, now: float) -> None:
         """Queue the rows, or answer at once where no worker can."""
         left_s = self.deadline - now
-        self.slot = self.counter.deadlines.add(self, left_s - min(MOST_MARGIN_S, MARGIN_SHARE * left_s), now)
+        margin_s = MARGIN_SHARE * left_s
+        if margin_s > MOST_MARGIN_S:
+            margin_s = MOST_MARGIN_S
+        self.slot = self.counter.deadlines.add(self, left_s - margin_s, now)
         self.request.on_gone = self.leave
         lane = self.lane
         if lane.trouble is not None:
@@ -130,9 +138,12 @@ class Call:
             if self.slot is not None:
                 self.slot.discard(self)
             self.request.answer_plainly(body, self.home.model.release_bytes)
+            self.ended = _now()
             self.counter.good(self)
+        elif settled.unread and start in settled.unread:
+            self._read_again()
         elif settled.failed or any(start <= row < start + self.rows for row in settled.bad):
-            self.fail(_why(settled))
+            self.fail(why(settled))
         else:
             self._finish(settled if settled.count == self.rows else settled.rows(start, self.rows))
 
@@ -152,6 +163,7 @@ class Call:
             request.answer(body, kind=kind, served_by=model.release_bytes, extra=extra)
         else:
             request.answer_plainly(body, model.release_bytes)
+        self.ended = _now()
         self.counter.good(self)
 
     def lost(self, reason: Reason) -> None:
@@ -256,6 +268,24 @@ class Call:
             retry_after_s=self.counter.retry_after_s,
         )
 
+    def _read_again(self) -> None:
+        """Ask with the rows read whole, or let the caller know why they cannot be read."""
+        if self._read_whole():
+            shed = self._submit_pieces() if self.rows > self.lane.cap else self.lane.submit((self,))
+            if shed is not None:
+                self._turned_away(shed)
+
+    def _read_whole(self) -> bool:
+        """Read what was left to the worker; where it cannot be read, that is the reply, and False."""
+        try:
+            self.asked = cast(Unread, self.asked).whole(self.request)
+        except (Malformed, TooLarge, ContractBroken) as fault:
+            self._close()
+            self.counter.unreadable(self, fault)
+            return False
+        self.rows, self.packed = self.asked.rows, self.asked.packed
+        return True
+
     def _ask_other(self, release: str) -> bool:
         """Ask another release, if it can answer; the request is read again, by that release's contract."""
         lane = self.counter.lanes.get(release)
@@ -279,6 +309,8 @@ class Call:
         if self.lane is not self.home:  # what was read last was by another release's contract
             self.asked = self.door.read(self.request, model)
             self.lane = self.home
+        if self.asked.packed.texts and not self._read_whole():
+            return
         try:
             settled = step.answer(model.columns(self.asked.packed, self.asked.rows), self.asked.rows)
         except EngineFailed:  # the rows were checked; a step that fails on them is passed over
@@ -329,59 +361,3 @@ class Call:
 
 _CLOSED = State.CLOSED  # a global is found faster than a member of an enum
 _LOST = frozenset({Reason.WORKER_FAILED, Reason.WORKER_HUNG})
-
-
-def _why(settled: Settled) -> Reason:
-    """Say why rows have no answer."""
-    return Reason.DEADLINE if settled.reason == LATE else Reason.MODEL_ERROR
-
-
-class Piece:
-    """Some rows of a request that does not fit into one batch."""
-
-    __slots__ = (
-        "call", "dead", "deadline", "packed", "place", "priority", "queued", "retried", "rows", "sent", "settled",
-        "size_bytes", "traceparent",
-    )  # fmt: skip
-
-    def __init__(self, call: Call, place: int, start: int, stop: int) -> None:
-        self.call, self.place = call, place
-        self.rows = stop - start
-        self.packed: Packed = call.lane.model.intake.cut(call.packed, start, stop, call.rows)
-        self.size_bytes = call.size_bytes * self.rows // call.rows
-        self.deadline, self.priority, self.traceparent = call.deadline, call.priority, call.traceparent
-        self.queued = self.dead = self.retried = False
-        self.sent = 0.0
-        self.settled: Settled | None = None
-
-    @property
-    def body_digest(self) -> bytes:
-        return self.call.body_digest
-
-    def left(self, traces: Sequence[str]) -> None:
-        """Note that a traced piece left for a worker."""
-        self.call.sent = self.sent
-        self.call.left(traces)
-
-    def settle(self, settled: Settled, start: int) -> None:
-        """Take the answer to these rows; the last of the pieces ends the call."""
-        call = self.call
-        if self.dead or call.dead or call.pieces is None:
-            return
-        if settled.failed or any(start <= row < start + self.rows for row in settled.bad):
-            call.fail(_why(settled))
-            return
-        self.settled = settled.rows(start, self.rows)
-        answered = [piece.settled for piece in call.pieces if piece.settled is not None]
-        if len(answered) == len(call.pieces):
-            call.settle(joined(answered), 0)
-
-    def broke(self, fault: Exception) -> None:
-        """Take in a fault of ours."""
-        if not self.dead and not self.call.dead:
-            self.call.broke(fault)
-
-    def lost(self, reason: Reason) -> None:
-        """The worker went away with the rows."""
-        if not self.dead and not self.call.dead and self.call.pieces is not None:
-            self.call.retry(self, reason)

@@ -21,6 +21,7 @@ from modelyard.serve.guard.deadlines import Deadlines
 from modelyard.serve.guard.keys import Keys
 from modelyard.serve.guard.poison import Poison, digest_of
 from modelyard.serve.guard.retry import RetryBudget
+from modelyard.serve.guard.wanted import read_deadline_ms
 from modelyard.serve.lane import Lane
 from modelyard.serve.messages import Limits, Routes
 from modelyard.serve.pages import pages, questions
@@ -161,7 +162,14 @@ class Desk:
             return
         lane = self._lane(request) if release is None else self.lanes[release]
         headers = request.headers
-        trace = None if self._tracer is None else self._tracer.begin(headers, now)
+        trace, tracer = None, self._tracer
+        if tracer is not None:
+            if not request.is_plain:
+                trace = tracer.begin(headers, now)
+            elif tracer.pass_over > 0:
+                tracer.pass_over -= 1
+            else:
+                trace = tracer.begin_own(now)
         try:
             deadline_s, urgency = self._deadline_s, priority.NORMAL
             if not request.is_plain:
@@ -180,16 +188,8 @@ class Desk:
                     deadline_s = min(deadline_s, wishes.timeout_s)
                 if wishes.priority is not None:
                     urgency = wishes.priority
-        except Malformed as fault:
-            self.refuse(request, Code.MALFORMED, str(fault), lane=lane, door=door, trace=trace)
-            return
-        except TooLarge as fault:
-            self.refuse(request, Code.TOO_LARGE, str(fault), lane=lane, door=door, trace=trace)
-            return
-        except ContractBroken as fault:
-            self.teller.broken(lane.model, fault.faults)
-            message = str(fault)[:MOST_ERROR]
-            self.refuse(request, Code.BROKEN_CONTRACT, message, lane=lane, door=door, trace=trace, faults=fault.faults)
+        except (Malformed, TooLarge, ContractBroken) as fault:
+            self._refuse_unreadable(request, fault, lane, door, trace)
             return
         if self.poison.suspects and self._is_poison(request, lane, door, trace, now):
             return
@@ -234,6 +234,9 @@ class Desk:
             self.metrics.dropped.add(call.lane.release, why, by=call.rows)
         else:
             self.metrics.refuse(call.lane.release, why)
+
+    def unreadable(self, call: Call, fault: Exception) -> None:
+        self._refuse_unreadable(call.request, fault, call.lane, call.door, call.trace)
 
     def answered(self, lane: Lane, batch: Sequence[Work], frame: AnswerFrame, took_s: float) -> None:
         if not batch[0].retried:  # what is tried again is alone in its batch, and is no new request
@@ -290,6 +293,18 @@ class Desk:
 
     # ours
 
+    def _refuse_unreadable(
+        self, request: Request, fault: Exception, lane: Lane, door: Door, trace: Trace | None
+    ) -> None:
+        """Refuse what a door raised this for."""
+        if isinstance(fault, ContractBroken):
+            self.teller.broken(lane.model, fault.faults)
+            message, code = str(fault)[:MOST_ERROR], Code.BROKEN_CONTRACT
+            self.refuse(request, code, message, lane=lane, door=door, trace=trace, faults=fault.faults)
+            return
+        code = Code.TOO_LARGE if isinstance(fault, TooLarge) else Code.MALFORMED
+        self.refuse(request, code, str(fault), lane=lane, door=door, trace=trace)
+
     def _lane(self, request: Request) -> Lane:
         if self._only is not None:
             return self._only
@@ -325,11 +340,8 @@ class Desk:
         return True
 
     def _wanted_s(self, headers: dict[bytes, bytes]) -> float:
-        try:
-            wanted = float(headers[b"x-deadline-ms"])
-        except ValueError:
-            wanted = math.nan
-        if not wanted > 0:
+        wanted = read_deadline_ms(headers[b"x-deadline-ms"])
+        if wanted is None:
             raise Malformed("`X-Deadline-Ms` must be a number of milliseconds above 0.")
         return min(wanted, self.limits.most_deadline_ms) / 1000
 

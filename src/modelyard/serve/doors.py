@@ -7,8 +7,10 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 import msgspec
+import numpy as np
 
 from modelyard.bundle.intake import Packed
+from modelyard.core.contract import Kind
 from modelyard.serve.batching import Said, Settled
 from modelyard.serve.messages import Limits
 from modelyard.serve.model import Model
@@ -56,6 +58,14 @@ class Asked(Protocol):
         ...
 
 
+class Unread(Asked, Protocol):
+    """A request that was read only so far that its worker can read the rest."""
+
+    def whole(self, request: Request) -> Asked:
+        """Read it whole; raises Malformed, TooLarge, ContractBroken."""
+        ...
+
+
 class Door(Protocol):
     """Reads and writes one form of request."""
 
@@ -67,8 +77,22 @@ class Door(Protocol):
         ...
 
 
-__all__ = ["Asked", "Door", "Malformed", "Said", "TooLarge", "depth", "fault_records", "refusal", "why_malformed"]
+__all__ = [
+    "Asked",
+    "Door",
+    "Malformed",
+    "Said",
+    "TooLarge",
+    "Unread",
+    "check_pieces",
+    "depth",
+    "fault_records",
+    "pieces",
+    "refusal",
+    "why_malformed",
+]
 
+QUICK_BYTES = 262_144  # a body up to this is read in little time, whatever is in it
 MOST_LOOKED_AT = 16_384  # bytes of a body that could not be read; this runs on the event loop
 _STRING = re.compile(rb'"(?:[^"\\]|\\.)*"')
 _BRACKET = re.compile(rb"[\[\]{}]")
@@ -87,6 +111,32 @@ def depth(data: bytes) -> int:
         level += 1 if bracket[0] in b"[{" else -1
         deepest = max(deepest, level)
     return deepest
+
+
+def pieces(data: bytes) -> int:
+    """Return how many lists, objects and commas JSON text has outside of its strings, without reading it.
+
+    >>> pieces(b'{"a": [1, "],[", 2, "\\\\\\",["]}')
+    5
+    """
+    codes = np.frombuffer(data.replace(b"\\\\", b"").replace(b'\\"', b""), dtype=np.uint8)
+    inside = np.logical_xor.accumulate(codes == ord('"'))
+    marks = (codes == ord("[")) | (codes == ord("{")) | (codes == ord(","))
+    return int(np.count_nonzero(marks & ~inside))
+
+
+def check_pieces(data: bytes, model: Model) -> None:
+    """Raise TooLarge where a long body has more values than the most rows that are taken at once have.
+
+    Reading makes an object of each, which takes seconds where millions of them fill a body; here none is made. A model
+    that takes tensors takes as many as come.
+    """
+    if len(data) <= QUICK_BYTES or any(column.kind is Kind.TENSOR for column in model.contract.features):
+        return
+    rows, columns = model.limits.rows_at_once, len(model.contract.columns)
+    most = 2 * rows * (columns + 2) + 64  # each value may be a list of one, and a row has an index
+    if sum(data.count(mark) for mark in (b"[", b"{", b",")) > most and pieces(data) > most:
+        raise TooLarge(f"The body has more values than {rows} rows of {columns} columns, the most taken at once.")
 
 
 def why_malformed(data: bytes, fault: Exception, limits: Limits) -> str:

@@ -76,7 +76,11 @@ class Front:
             collector=None if job.otlp_endpoint is None else Collector(job.otlp_endpoint),
         )
         self.log.also(self.tracer.flush)
-        self.keys = None if job.keys_file is None else Keys(Path(job.keys_file), sharers=job.fronts)
+        self.keys = (
+            None
+            if job.keys_file is None
+            else Keys(Path(job.keys_file), sharers=job.fronts, guards_pages=job.guards_pages)
+        )
         self.desk = Desk(
             service=job.service,
             run_folder=self.folder,

@@ -181,8 +181,9 @@ class Lane:
         took_s = self.now() - link.sent_at
         if frame.reason == LATE:
             self.watcher.dropped(self.release, len(frame.bad), "late")
-        elif frame.bad:
-            self.note("bad_rows", worker=link.name, rows=len(frame.bad), why=frame.reason[:200])
+        elif len(frame.bad) > len(frame.unread):
+            rows = len(frame.bad) - len(frame.unread)
+            self.note("bad_rows", worker=link.name, rows=rows, why=frame.reason[:200])
         self.watcher.answered(self, batch, frame, took_s)
         start, began = 0, self.now()
         for work in batch:

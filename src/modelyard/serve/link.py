@@ -11,7 +11,7 @@ from typing import Any, Protocol, cast
 import msgspec
 import numpy as np
 
-from modelyard.bundle.intake import Packed, join
+from modelyard.bundle.intake import Packed, join, join_texts
 from modelyard.bundle.open import matches_golden
 from modelyard.errors import EngineFailed
 from modelyard.serve.arena import LEAST_BYTES, Arena
@@ -69,6 +69,7 @@ class Link(asyncio.Protocol):
         self.owner, self.name = owner, name
         self.golden: bool | None = None
         self.hung = False  # it has had a batch for too long, which was given up
+        self._is_missed = False  # its loss was noted, and it has answered nothing since
         self._is_strange = False  # it spoke nonsense: nothing more is sent or read; the supervisor ends it
         self._progress_timeout_s, self._idle_check_s = progress_timeout_s, idle_check_s
         self._transport: asyncio.Transport | None = None
@@ -132,8 +133,11 @@ class Link(asyncio.Protocol):
         now = self.owner.now()
         deadline, rows = 0.0, 0
         traces: list[str] = []
+        has_texts = False
         for work in batch:
             work.sent = now
+            if work.packed.texts:
+                has_texts = True
             rows += work.rows
             if work.deadline > deadline:
                 deadline = work.deadline
@@ -144,7 +148,10 @@ class Link(asyncio.Protocol):
                 if work.traceparent:
                     work.left(traces)
         first = batch[0].packed.tensors
-        if first and sum(map(len, first)) * len(batch) >= LEAST_BYTES:
+        if has_texts:
+            packed = join_texts([work.packed for work in batch], [work.rows for work in batch])
+            self._send(batch, packed, rows, now, deadline, traces)
+        elif first and sum(map(len, first)) * len(batch) >= LEAST_BYTES:
             self._lend(batch, rows, now, deadline, traces)
         else:
             self._send(batch, join([work.packed for work in batch]), rows, now, deadline, traces)
@@ -185,7 +192,9 @@ class Link(asyncio.Protocol):
         batch, self._batch = self._batch, None
         was_hung, self.hung = self.hung, False
         self._lost.set()
-        self.owner.note("worker_lost", worker=self.name, rows=self._rows if batch else 0)
+        if not self._is_missed:  # a process that ends may let one connect once more, and close that too
+            self._is_missed = True
+            self.owner.note("worker_lost", worker=self.name, rows=self._rows if batch else 0)
         self.owner.changed(self)
         if batch and not was_hung:
             self.owner.lost(self, batch, Reason.WORKER_FAILED)
@@ -275,6 +284,7 @@ class Link(asyncio.Protocol):
             self._batch = batch
             self._give_up(str(fault))
             return
+        self._is_missed = False
         if self.hung:
             self.hung = False
             self.owner.changed(self)
@@ -308,7 +318,7 @@ def settle(frame: AnswerFrame, model: Model) -> Settled:
     """Turn an answer into lists; raises EngineFailed where it is misshapen or not finite."""
     bad = frozenset(frame.bad) if frame.bad else _NONE
     if bad and len(bad) >= frame.rows:
-        return Settled(reason=frame.reason, bad=bad)
+        return Settled(reason=frame.reason, bad=bad, unread=frame.unread)
     rows, classes = frame.rows, model.classes
     sizes = (4 * rows, 4 * rows * len(classes), 0) if classes else (0, 0, 8 * rows)
     if (len(frame.labels), len(frame.probabilities), len(frame.values)) != sizes:
@@ -317,7 +327,7 @@ def settle(frame: AnswerFrame, model: Model) -> Settled:
     if not classes:
         flat = np.frombuffer(frame.values, dtype=np.float64).tolist()
         _check_finite(flat, 1, bad)
-        return Settled(values=flat, bad=bad, reason=frame.reason)
+        return Settled(values=flat, bad=bad, reason=frame.reason, unread=frame.unread)
     flat, wide = np.frombuffer(frame.probabilities, dtype=np.float32).tolist(), len(classes)
     _check_finite(flat, wide, bad)
     try:
@@ -325,7 +335,7 @@ def settle(frame: AnswerFrame, model: Model) -> Settled:
     except IndexError:
         raise EngineFailed("its answer names no known class") from None
     table = [flat[start : start + wide] for start in range(0, len(flat), wide)]
-    return Settled(labels=labels, probabilities=table, bad=bad, reason=frame.reason)
+    return Settled(labels, table, None, bad, frame.reason, frame.unread)
 
 
 def _check_finite(flat: list[float], wide: int, bad: frozenset[int]) -> None:

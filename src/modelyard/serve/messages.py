@@ -113,6 +113,7 @@ class FrontJob(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     alias: str | None = None
     limits: Limits = Limits()
     keys_file: str | None = None  # None: callers need no key
+    guards_pages: bool = False  # whoever reads metadata, statistics or metrics needs one too
     tls_cert: str | None = None
     tls_key: str | None = None
     pin_versions: bool = False
@@ -255,6 +256,8 @@ class RunInfo(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     grpc_port: int | None = None
     management_port: int | None = None
     tls: bool = False
+    tls_cert: str | None = None  # the certificate's path
+    needs_key: bool = False
     started: str
     children: tuple[ChildInfo, ...] = ()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Protocol
 
 from modelyard.serve.doors import Door
@@ -15,7 +16,8 @@ from modelyard.serve.told.metrics import Metrics
 from modelyard.serve.v2.door import V2Door
 from modelyard.serve.v2.pages import Handler, Paths, say, v2_paths, v2_questions
 
-_ROWS, _V2, _HOSTED = RowsDoor(), V2Door(), InvocationsDoor()
+NEEDS_KEY = "An API key is needed here too: send it as `Authorization: Bearer KEY` or `X-API-Key: KEY`."
+_ROWS, _V2, _HOSTED = RowsDoor(), V2Door(leaves_texts=True), InvocationsDoor()
 
 
 class Answering(Protocol):
@@ -48,8 +50,6 @@ def pages(desk: Answering) -> Paths:
     """Return every path that the traffic table gives."""
     paths: Paths = v2_paths(desk, _V2, trace_sample=desk.trace_sample) | hosted_paths(desk, _HOSTED)
     paths[b"/metrics"] = {b"GET": lambda request: _metrics(desk, request)}
-    for path, (door, release) in questions(desk).items():
-        paths[path] = {b"POST": _asking(desk, door, release)}
     if desk.table.live:
         page = OpenApi(
             service=desk.service,
@@ -58,9 +58,25 @@ def pages(desk: Answering) -> Paths:
             alias=desk.alias,
             needs_key=desk.keys is not None,
             pin_versions=desk.pin_versions,
+            guards_pages=desk.keys is not None and desk.keys.guards_pages,
         ).page()
         paths[b"/openapi.json"] = {b"GET": lambda request: say(request, page)}
+    if desk.keys is not None and desk.keys.guards_pages:
+        paths = {
+            path: methods if is_probe(path) else _keyed(desk, desk.keys, methods) for path, methods in paths.items()
+        }
+    for path, (door, release) in questions(desk).items():
+        paths[path] = {b"POST": _asking(desk, door, release)}
     return paths
+
+
+def is_probe(path: bytes) -> bool:
+    """Say whether a path is one that load balancers and orchestrators ask: it needs no key.
+
+    >>> [is_probe(path) for path in (b"/v2/health/live", b"/v2/models/income/ready", b"/metrics")]
+    [True, True, False]
+    """
+    return path == b"/ping" or path.startswith(b"/v2/health/") or path.endswith(b"/ready")
 
 
 def questions(desk: Answering) -> dict[bytes, tuple[Door, str | None]]:
@@ -69,6 +85,21 @@ def questions(desk: Answering) -> dict[bytes, tuple[Door, str | None]]:
     if desk.alias is not None:
         found[desk.alias.encode()] = (_ROWS, None)
     return found | v2_questions(desk, _V2)
+
+
+def _keyed(desk: Answering, keys: Keys, methods: Mapping[bytes, Handler]) -> dict[bytes, Handler]:
+    """Return methods that answer who shows a key; asking them takes nothing off its rate."""
+
+    def keyed(handler: Handler) -> Handler:
+        def handle(request: Request) -> None:
+            if keys.check(request.headers) is None:
+                desk.refuse(request, Code.NO_KEY, NEEDS_KEY)
+            else:
+                handler(request)
+
+        return handle
+
+    return {method: keyed(handler) for method, handler in methods.items()}
 
 
 def _asking(desk: Answering, door: Door, release: str | None) -> Handler:

@@ -54,6 +54,7 @@ class AnswerFrame(msgspec.Struct, frozen=True, kw_only=True, array_like=True, gc
     values: bytes = b""
     infer_us: float = 0.0
     spans: list[WorkerSpan] = []
+    unread: list[int] = []  # of the bad rows those whose text is not what it must be; the front knows what to say
 
 
 _ENCODER = msgspec.msgpack.Encoder()

@@ -29,7 +29,10 @@ from modelyard.errors import EngineFailed
 from modelyard.serve.arena import Lent
 from modelyard.serve.messages import WorkerJob
 from modelyard.serve.told.trace import worker_span
+from modelyard.serve.v2.short import TextReader
 from modelyard.serve.wire import LATE, LENGTH, MOST_FRAME_BYTES, AnswerFrame, BatchFrame, listen_at, pack, unpack_batch
+
+_NONE: list[int] = []
 
 AT_ONCE_BYTES = 256 * 1024
 STALLED = struct.pack("ll", 1, 0)  # seconds: a front that stops within a frame must not keep the others waiting
@@ -79,6 +82,7 @@ class Runner:
     def __init__(self, bundle: Bundle) -> None:
         self.bundle = bundle
         self.intake = Intake(bundle.body.contract)
+        self._texts: TextReader | None = None
         self.places = {label: place for place, label in enumerate(bundle.manifest.classes)}
 
     def answer(self, frame: BatchFrame) -> AnswerFrame:
@@ -87,13 +91,18 @@ class Runner:
         rows = frame.rows
         if 0.0 < frame.deadline < began:
             return AnswerFrame(id=frame.id, rows=rows, bad=list(range(rows)), reason=LATE)
+        packed, unread = frame.packed, _NONE
         try:
-            columns = self.intake.columns(frame.packed, rows)
+            if packed.texts:
+                packed, unread = self._read(packed)
+            columns = self.intake.columns(packed, rows)
         except EngineFailed as fault:
             return AnswerFrame(id=frame.id, rows=rows, bad=list(range(rows)), reason=str(fault))
         outcome = self.run(columns)
         ended = time.monotonic()
         bad, reason, answers = list(outcome.bad), outcome.reason, outcome.answers
+        if unread:
+            bad = sorted({*bad, *unread})
         took_us = (ended - began) * 1e6
         spans = []
         if frame.traces:
@@ -116,7 +125,13 @@ class Runner:
             values=values,
             infer_us=took_us,
             spans=spans,
+            unread=unread,
         )
+
+    def _read(self, packed: Packed) -> tuple[Packed, list[int]]:
+        if self._texts is None:
+            self._texts = TextReader(self.bundle.body.contract)
+        return self._texts.read(packed)
 
     def run(self, columns: Columns) -> Outcome:
         """Answer columns; a batch that fails is halved until only the rows at fault are without an answer."""

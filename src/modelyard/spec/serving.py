@@ -53,8 +53,8 @@ class ServingSpec(Section):
     )
     keys: bool = Field(
         default=False,
-        description="Who asks for predictions needs an API key; `modelyard keys add` makes one. Health, metadata, "
-        "statistics and metrics need none.",
+        description="Who asks for predictions needs an API key; `modelyard keys add` makes one. Beyond loopback "
+        "metadata, statistics and metrics need one too; health never does.",
     )
     tls_cert: str | None = Field(
         default=None,

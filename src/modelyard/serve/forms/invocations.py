@@ -19,7 +19,7 @@ from modelyard.bundle.intake import Packed
 from modelyard.core.arrays import Columns
 from modelyard.core.contract import Kind
 from modelyard.serve.batching import Settled
-from modelyard.serve.doors import Door, Malformed, Said, TooLarge, why_malformed
+from modelyard.serve.doors import Door, Malformed, Said, TooLarge, check_pieces, why_malformed
 from modelyard.serve.forms.csv_rows import rows_of_csv
 from modelyard.serve.model import Model
 from modelyard.serve.request import JSON, Code, Request
@@ -104,6 +104,8 @@ class InvocationsDoor:
     def read(self, request: Request, model: Model) -> AskedInvocation:
         """Read a request; raises Malformed, TooLarge, ContractBroken."""
         kind = request.headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
+        if kind not in CSV:
+            check_pieces(request.body, model)
         if kind in JSONS:
             quick = model.intake.rows(request.body)
             if quick is not None and quick[1] <= model.limits.rows_at_once:

@@ -55,6 +55,8 @@ _SAID = {
 }
 _RETRY = {"retry-after": {"schema": {"type": "integer", "minimum": 0}, "description": "Seconds."}}
 
+_SECURITY: list[dict[str, list[str]]] = [{"bearer": []}, {"key": []}]
+
 
 class OpenApi:
     """Writes the document for a service with these releases in its traffic table."""
@@ -68,9 +70,11 @@ class OpenApi:
         alias: str | None = None,
         needs_key: bool = False,
         pin_versions: bool = False,
+        guards_pages: bool = False,
     ) -> None:
         self.service, self.version, self.models, self.alias = service, version, models, alias
         self.needs_key, self.pin_versions = needs_key, pin_versions or len(models) == 1
+        self.guards_pages = guards_pages  # all but what probes ask
 
     def document(self) -> dict[str, Any]:
         """Return the document."""
@@ -88,6 +92,8 @@ class OpenApi:
             "paths": self._paths(),
             "components": {"schemas": self._schemas()},
         }
+        if self.guards_pages:
+            _guard(made["paths"])
         if self.needs_key:
             made["components"]["securitySchemes"] = {
                 "bearer": {"type": "http", "scheme": "bearer"},
@@ -160,8 +166,19 @@ class OpenApi:
             "responses": _responses({kind: {"schema": schema} for kind, schema in gives.items()}, *_ASKED, *keys),
         }
         if self.needs_key:
-            made["security"] = [{"bearer": []}, {"key": []}]
+            made["security"] = _SECURITY
         return made
+
+
+def _guard(paths: dict[str, Any]) -> None:
+    """Have every operation but those of probes need a key."""
+    refusal = _responses(None, Code.NO_KEY)[str(int(Code.NO_KEY))]
+    for path, operations in paths.items():
+        if path == "/ping" or path.startswith("/v2/health/") or path.endswith("/ready"):
+            continue
+        for operation in operations.values():
+            operation["security"] = _SECURITY
+            operation["responses"].setdefault(str(int(Code.NO_KEY)), refusal)
 
 
 def _server_paths(service: str) -> dict[str, Any]:

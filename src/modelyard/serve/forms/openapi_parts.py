@@ -74,6 +74,7 @@ STATS: Schema = {
                     "version": {"type": "string"},
                     "inference_count": {"type": "integer", "minimum": 0},
                     "execution_count": {"type": "integer", "minimum": 0},
+                    "last_inference": {"type": "integer", "minimum": 0},
                     "inference_stats": {"type": "object", "additionalProperties": DURATION},
                 },
             },

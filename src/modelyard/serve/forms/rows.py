@@ -10,7 +10,7 @@ import msgspec
 from modelyard.bundle.check import check_rows
 from modelyard.bundle.intake import Packed
 from modelyard.serve.batching import Settled
-from modelyard.serve.doors import Malformed, Said, TooLarge, why_malformed
+from modelyard.serve.doors import Malformed, Said, TooLarge, check_pieces, why_malformed
 from modelyard.serve.messages import Limits
 from modelyard.serve.model import Model
 from modelyard.serve.request import JSON, Request
@@ -45,6 +45,7 @@ class _Predictions(msgspec.Struct, gc=False):
 
 _DECODER = msgspec.json.Decoder(_Rows)
 _ANY_DECODER = msgspec.json.Decoder(_AnyRows)
+_NESTED = ("got `array`", "got `object`")  # in the decoder's words
 _ENCODER = msgspec.json.Encoder()
 
 
@@ -83,6 +84,7 @@ class RowsDoor:
     def read(self, request: Request, model: Model) -> AskedRows:
         """Read a request; raises Malformed, TooLarge, ContractBroken."""
         most = model.limits.rows_at_once
+        check_pieces(request.body, model)
         quick = model.intake.rows(request.body)
         if quick is not None and quick[1] <= most:
             return AskedRows(*quick)
@@ -96,12 +98,12 @@ class RowsDoor:
 
 
 def _decode(data: bytes, limits: Limits) -> list[Mapping[str, Any]]:
-    """Return the rows. The types bound the depth; a nested value is decoded again so that its fault names it."""
+    """Return the rows. The types bound the depth; only a nested value is decoded again, so that its fault names it."""
     try:
         return _DECODER.decode(data).rows  # type: ignore[return-value]  # a list is not changed here
     except msgspec.ValidationError as fault:
-        message = why_malformed(data, fault, limits)
-        if "nested" in message:
+        message, seen = why_malformed(data, fault, limits), str(fault)
+        if "nested" in message or not any(kind in seen for kind in _NESTED):
             raise Malformed(message) from fault
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as fault:
         raise Malformed(why_malformed(data, fault, limits)) from fault

@@ -7,6 +7,7 @@ import zlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from modelyard.serve.grpc.details import details
 from modelyard.serve.grpc.status import HEAD, OK_TRAILERS, STATUS_OF, Status, fault_text, lines, trailers
 from modelyard.serve.http2.hpack import encode
 from modelyard.serve.http2.stream import PREFIX_SIZE, Stream
@@ -84,6 +85,8 @@ class GrpcRequest(Request):
         if extra:
             detail += lines(extra)
         status = STATUS_OF[code]
+        if faults:
+            detail += details(status, text, faults)
         block = trailers(status, text, retry_after_s=retry_after_s, detail=detail)
         self.call.reject(self, status, block, text)
 

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from modelyard.serve.guard.wanted import read_deadline_ms
 from modelyard.serve.http2.frames import PROTOCOL_ERROR, StreamFault
 from modelyard.serve.http2.hpack import Field, encode
 
@@ -92,8 +93,10 @@ def _put_deadline(headers: dict[bytes, bytes], timeout: bytes) -> None:
         headers[b"x-deadline-ms"] = b"nothing"
         return
     wanted = max(int(match[1]) * _UNIT_MS[match[2]], _LEAST_MS)
-    try:
-        wanted = min(wanted, float(headers.get(b"x-deadline-ms", b"inf")))
-    except ValueError:
-        return
+    given = headers.get(b"x-deadline-ms")
+    if given is not None:
+        other = read_deadline_ms(given)
+        if other is None:
+            return
+        wanted = max(min(wanted, other), _LEAST_MS)
     headers[b"x-deadline-ms"] = b"%.6f" % wanted

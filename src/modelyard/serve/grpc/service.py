@@ -17,6 +17,7 @@ from modelyard.serve.grpc.listener import MOST_CONNECTIONS, GrpcListener
 from modelyard.serve.grpc.statistics import statistics
 from modelyard.serve.grpc.stream import InferStream
 from modelyard.serve.grpc.wire import WireFault
+from modelyard.serve.guard.keys import Keys
 from modelyard.serve.lane import Lane
 from modelyard.serve.messages import Limits
 from modelyard.serve.request import Code, Request
@@ -27,6 +28,12 @@ from modelyard.serve.told.metrics import Metrics
 SERVICE = "inference.GRPCInferenceService"
 _ROOT = f"/{SERVICE}/".encode()
 STREAM = _ROOT + b"ModelStreamInfer"
+
+# What probes ask, and inference, which looks for the key itself.
+_OPEN = frozenset((health.CHECK, health.LIST, STREAM, *(_ROOT + name for name in (
+    b"ServerLive", b"ServerReady", b"ModelReady", b"ModelInfer",
+))))  # fmt: skip
+_NEEDS_KEY = "An API key is needed here too: send it as `authorization: Bearer KEY` or `x-api-key: KEY`."
 
 Handler = Callable[[GrpcRequest], None]
 
@@ -51,6 +58,7 @@ class Answering(Protocol):
     limits: Limits
     metrics: Metrics
     pin_versions: bool
+    keys: Keys | None
 
     @property
     def ready(self) -> bool: ...
@@ -114,6 +122,10 @@ class GrpcService:
     def handle(self, request: GrpcRequest) -> None:
         """Answer a message, now or later; nothing that it does is raised."""
         try:
+            keys = self.desk.keys
+            if keys is not None and keys.guards_pages and request.path not in _OPEN and not keys.check(request.headers):
+                self.desk.refuse(request, Code.NO_KEY, _NEEDS_KEY)
+                return
             self._methods.get(request.path, self._not_offered)(request)
         except WireFault as fault:
             self.desk.refuse(request, Code.MALFORMED, str(fault))

@@ -53,21 +53,27 @@ OK_TRAILERS = encode(b"grpc-status", b"0")
 _PLAIN = frozenset(range(0x20, 0x7F)) - {0x25}  # all but the percent sign
 
 
+def shortened(message: str) -> str:
+    """Return as much of a message as is sent."""
+    if message.isascii() and 3 * len(message) <= MOST_MESSAGE:
+        return message
+    text = message.encode("utf-8", "replace").decode()
+    size = 0
+    for place, character in enumerate(text):
+        size += sum(1 if byte in _PLAIN else 3 for byte in character.encode())
+        if size > MOST_MESSAGE:
+            return text[:place]
+    return text
+
+
 def escaped(message: str) -> bytes:
     """Return a message as `grpc-message` may have it, shortened.
 
     >>> escaped("50 % more\\n")
     b'50 %25 more%0A'
     """
-    text, size = [], 0
-    for character in message:
-        data = character.encode("utf-8", "replace")
-        part = b"".join(bytes((byte,)) if byte in _PLAIN else b"%%%02X" % byte for byte in data)
-        size += len(part)
-        if size > MOST_MESSAGE:
-            break
-        text.append(part)
-    return b"".join(text)
+    data = shortened(message).encode()
+    return b"".join([bytes((byte,)) if byte in _PLAIN else b"%%%02X" % byte for byte in data])
 
 
 def trailers(status: Status, message: str, *, retry_after_s: int | None = None, detail: bytes = b"") -> bytes:

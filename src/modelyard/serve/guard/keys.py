@@ -49,9 +49,12 @@ class Keys:
     says why. Of one thread.
     """
 
-    def __init__(self, path: Path, *, sharers: int = 1) -> None:
-        """`sharers` is over how many processes a caller's requests spread; each grants its part of the rate."""
-        self._path, self._sharers = path, sharers
+    def __init__(self, path: Path, *, sharers: int = 1, guards_pages: bool = False) -> None:
+        """`sharers` is over how many processes a caller's requests spread; each grants its part of the rate.
+
+        `guards_pages`: what tells of the service needs a key as well, but for what probes ask.
+        """
+        self._path, self._sharers, self.guards_pages = path, sharers, guards_pages
         self._seen: tuple[int, int, int] | None = None
         self._known: dict[bytes, tuple[bytes, str]] = {}  # digest -> itself and its label
         self._managers: frozenset[str] = frozenset()

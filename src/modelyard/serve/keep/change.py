@@ -10,8 +10,10 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 from msgspec.structs import replace
@@ -30,7 +32,11 @@ from modelyard.errors import (
     UsageError,
 )
 from modelyard.serve.keep import control
+from modelyard.serve.keep.following import idle, next_traffic, way_back
+from modelyard.serve.keep.terms import ignored, refused, terms_of
 from modelyard.serve.messages import ChildInfo, Status, worker_name
+
+T = TypeVar("T")
 
 LOOK_S = 0.01  # between looks at how far the fronts are
 READY_S = 60.0  # for a release to load and answer its golden requests
@@ -51,6 +57,7 @@ class Changed(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     seconds: float
     store: str  # "written" | why not; it is brought up later
     fronts: str  # "follow" | why that is not known
+    warnings: tuple[str, ...] = ()  # what the release's spec says and the service does not do
 
 
 @dataclass(frozen=True)
@@ -69,17 +76,21 @@ class Changes:
     def deploy(self, ref: str) -> Changed:
         """Let a release answer all callers of its service, once it is loaded and its golden requests are answered.
 
-        Raises: NotRunning where the service does not run; ServiceError where the release did not get ready, and then
-        what answered before still does; StoreConflict where someone else changed the traffic meanwhile.
+        Raises: NotRunning where the service does not run; UsageError where the release asks for keys or TLS and the
+        service was started without; ServiceError where the release did not get ready, and then what answered before
+        still does; StoreConflict where someone else changed the traffic meanwhile.
         """
         began = self.clock.monotonic()
         services, releases = self.store()
         sealed = releases.get(ref)
         release, name = str(sealed.id), sealed.id.name
         run = self.folder / name
-        control.status(run)
+        running = control.status(run).run
         row = _row(services, name)
+        terms = terms_of(releases.body(sealed.id))
         with self.audit.change("deploy", resources=(name, release), rollback_available=True) as note:
+            if why := refused(release, terms, running):
+                raise UsageError(why)
             load(run, release)
             traffic = next_traffic(row.traffic, control.local_traffic(run), release)
             services.put(replace(row, traffic=traffic), expect_epoch=row.traffic.epoch)
@@ -92,15 +103,19 @@ class Changes:
                 _put_back(services, run, row, traffic)
                 raise
             note.update({"epoch": traffic.epoch, "previous": traffic.previous, "environment": row.environment})
-        return _changed(name, traffic, self.clock.monotonic() - began)
+        warnings = ignored(release, terms, running)
+        return _changed(name, traffic, self.clock.monotonic() - began, warnings=warnings)
 
     def rollback(self, name: str) -> Changed:
         """Let the release that answered before answer again, whatever happened: without a store by the local copy.
 
-        Raises: UsageError where nothing answered before; NotRunning where neither row nor local copy is there.
+        Raises: UsageError where nothing answered before, UnknownName where nothing is known of the service,
+        NotRunning where none of its processes is there.
         """
         began = self.clock.monotonic()
         run = self.folder / name
+        if not control.is_there(run):
+            raise NotRunning(idle(name, self._last_known(name, run)))
         with self.audit.change("rollback", resources=(name,), rollback_available=False, must_not_wait=True) as note:
             traffic, store = self._write_back(name, run)
             fronts = _follow_back(run, traffic, written=store == "written")
@@ -122,26 +137,15 @@ class Changes:
 
     def _write_back(self, name: str, run: Path) -> tuple[Traffic, str]:
         """Write the way back into the row, if the store can be reached; return it, and how that went."""
-        done: list[Traffic | Exception] = []
-
-        def write() -> None:
-            try:
-                done.append(self._write_row_back(name, run))
-            except Exception as fault:  # noqa: BLE001 - judged below
-                done.append(fault)
-
-        thread = threading.Thread(target=write, name="row", daemon=True)  # a store that hangs knows no limit
-        thread.start()
-        thread.join(STORE_S)
-        found = done[0] if done else StoreError(f"The store did not answer within {STORE_S:g} s.")
-        if isinstance(found, Traffic):
-            return found, "written"
-        if isinstance(found, UsageError):
-            raise found
-        local = control.local_traffic(run)
-        if local is None:
-            raise found
-        return way_back(name, local), f"{type(found).__name__}: {found}"[:300]
+        try:
+            return _in_time(lambda: self._write_row_back(name, run)), "written"
+        except UsageError:
+            raise
+        except Exception as fault:  # whatever a store raises, the local copy has the way back
+            local = control.local_traffic(run)
+            if local is None:
+                raise
+            return way_back(name, local), f"{type(fault).__name__}: {fault}"[:300]
 
     def _write_row_back(self, name: str, run: Path) -> Traffic:
         services, _ = self.store()
@@ -154,32 +158,33 @@ class Changes:
                 return traffic
         raise StoreConflict(f"Others changed service `{name}` {TRIES} times meanwhile.")
 
-
-def next_traffic(row: Traffic | None, local: Traffic | None, release: str) -> Traffic:
-    """Return a table with one release, above what the row and the local copy have, and the way back from it.
-
-    >>> next_traffic(Traffic(epoch=3, shares={"income@1": 1.0}), None, "income@2").previous
-    'income@1'
-    """
-    newest = max((one for one in (row, local) if one is not None), key=lambda one: one.epoch, default=None)
-    if newest is None:
-        return Traffic(epoch=1, shares={release: 1.0})
-    before = max(newest.shares, key=lambda one: newest.shares[one])
-    previous = newest.previous if before == release else before
-    return Traffic(epoch=newest.epoch + 1, shares={release: 1.0}, previous=previous)
+    def _last_known(self, name: str, run: Path) -> Traffic | None:
+        """Return the table by which a service that does not run answered last; raises UnknownName."""
+        local = control.local_traffic(run)
+        try:
+            row = _in_time(lambda: _row(self.store()[0], name).traffic)
+        except UsageError:
+            raise
+        except Exception:  # noqa: BLE001 - whatever a store raises, the local copy says it as well
+            return local
+        return row if local is None or row.epoch >= local.epoch else local
 
 
-def way_back(name: str, traffic: Traffic) -> Traffic:
-    """Return the traffic before; raises UsageError where there is none.
+def _in_time(ask: Callable[[], T]) -> T:
+    """Return what a call of the store gives; raises what it raises, and StoreError where it takes too long."""
+    found: Future[T] = Future()
 
-    What failed is not kept as the way back of what is gone back to: a second rollback must not bring it again.
-    """
-    if traffic.previous is None:
-        raise UsageError(
-            f"Nothing is known to have answered for `{name}` before {', '.join(sorted(traffic.shares))}. "
-            f"Name a release instead: modelyard deploy {name}@NUMBER"
-        )
-    return Traffic(epoch=traffic.epoch + 1, shares={traffic.previous: 1.0})
+    def run() -> None:
+        try:
+            found.set_result(ask())
+        except Exception as fault:  # noqa: BLE001 - raised again for who waits
+            found.set_exception(fault)
+
+    threading.Thread(target=run, name="row", daemon=True).start()  # a store that hangs knows no limit
+    try:
+        return found.result(STORE_S)
+    except TimeoutError as fault:
+        raise StoreError(f"The store did not answer within {STORE_S:g} s.") from fault
 
 
 def load(run: Path, release: str, *, timeout_s: float = READY_S) -> None:
@@ -271,7 +276,15 @@ def _follow_without(run: Path, traffic: Traffic) -> str:
     return "follow the local copy: the supervisor is dead"
 
 
-def _changed(name: str, traffic: Traffic, seconds: float, *, store: str = "written", fronts: str = "follow") -> Changed:
+def _changed(
+    name: str,
+    traffic: Traffic,
+    seconds: float,
+    *,
+    store: str = "written",
+    fronts: str = "follow",
+    warnings: tuple[str, ...] = (),
+) -> Changed:
     (release,) = traffic.shares
     return Changed(
         service=name,
@@ -281,4 +294,5 @@ def _changed(name: str, traffic: Traffic, seconds: float, *, store: str = "writt
         seconds=round(seconds, 4),
         store=store,
         fronts=fronts,
+        warnings=warnings,
     )

@@ -70,11 +70,24 @@ def running(folder: Path) -> Iterator[Running]:
     if not folder.is_dir():
         return
     for entry in sorted(folder.iterdir()):
-        run = read_run(entry)
-        if run is not None:
-            alive = is_same(run.pid, run.start_ticks)
-            left = sum(is_same(child.pid, child.start_ticks) for child in run.children)
-            yield Running(run=run, alive=alive, orphans=0 if alive else left)
+        found = _look(entry)
+        if found is not None:
+            yield found
+
+
+def is_there(run_folder: Path) -> bool:
+    """Say whether a service's supervisor lives, or processes that a dead one left."""
+    found = _look(run_folder)
+    return found is not None and (found.alive or found.orphans > 0)
+
+
+def _look(run_folder: Path) -> Running | None:
+    run = read_run(run_folder)
+    if run is None:
+        return None
+    alive = is_same(run.pid, run.start_ticks)
+    left = sum(is_same(child.pid, child.start_ticks) for child in run.children)
+    return Running(run=run, alive=alive, orphans=0 if alive else left)
 
 
 def follow_locally(run_folder: Path, traffic: Traffic) -> None:

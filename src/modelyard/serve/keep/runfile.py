@@ -61,6 +61,8 @@ def this_run(
         grpc_port=grpc_port,
         management_port=management_port,
         tls=job.tls_cert is not None,
+        tls_cert=job.tls_cert,
+        needs_key=job.needs_key,
         started=started,
     )
 

@@ -7,6 +7,7 @@ import subprocess
 from pathlib import Path
 
 from modelyard.core.codec import encode_pretty
+from modelyard.serve.guard.exposure import is_loopback
 from modelyard.serve.keep.children import Spawn
 from modelyard.serve.keep.processes import listen
 from modelyard.serve.keep.standby import Standby
@@ -59,6 +60,7 @@ class Starter:
             alias=job.alias,
             limits=job.limits,
             keys_file=str(Path(job.run_folder) / KEYS_FILE) if job.needs_key else None,
+            guards_pages=job.needs_key and not is_loopback(job.host),
             tls_cert=job.tls_cert,
             tls_key=job.tls_key,
             pin_versions=job.pin_versions,

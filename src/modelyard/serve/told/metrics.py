@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from bisect import bisect_left
+from collections.abc import Sequence
 from pathlib import Path
 
 from modelyard.serve.guard.priority import Shed
@@ -53,6 +54,13 @@ class Metrics:
         )
         self.infer = Histogram(board, "modelyard_inference_seconds", "A batch in the model.", release)
         self.batches = Counter(board, "modelyard_batches_total", "Batches answered by workers.", release)
+        self.last = Gauge(
+            board,
+            "modelyard_last_inference_timestamp_seconds",
+            "When a worker last answered a batch, in seconds since 1970.",
+            release,
+            join=max,
+        )
         self.batch_rows = Histogram(board, "modelyard_batch_rows", "Rows of a batch.", release, bounds=BUCKETS_ROWS)
         self.degraded = Counter(
             board, "modelyard_degraded_total", "Answers by the fallback.", ("release", "reason", "by")
@@ -113,7 +121,7 @@ class Metrics:
         return [family for family in vars(self).values() if isinstance(family, Family)]
 
     def finish(self, release: str, door: str) -> Finish:
-        """Return what counts the good answers of a release by a door, once each."""
+        """Return what counts the good answers of a release by a door, each once."""
         return Finish(self, release, door)
 
     def batch_done(self, release: str) -> BatchDone:
@@ -176,9 +184,9 @@ class Metrics:
 
 
 class Finish(Bound):
-    """Counts a good answer, once: the reply, its rows, the time it took, that in the queue and that of writing it."""
+    """Counts good answers, each once: the reply, its rows, the time it took and that in the queue."""
 
-    __slots__ = ("_encode", "_made", "_places")
+    __slots__ = ("_made", "_places")
 
     def __init__(self, metrics: Metrics, release: str, door: str) -> None:
         self._made = (
@@ -187,7 +195,6 @@ class Finish(Bound):
             metrics.seconds.series(release, door),
             metrics.stages.series(release, "queue"),
         )
-        self._encode = metrics.stages.bind(release, "encode")
         self.rebind()
         metrics.board.bound.add(self)
 
@@ -195,17 +202,21 @@ class Finish(Bound):
         ok, rows, seconds, queue = self._made
         self._places = (ok.cells, ok.first, rows.first, seconds.first, seconds.last, queue.first, queue.last)
 
-    def __call__(self, rows: int, seconds: float, queued_s: float, encoded_s: float | None = None) -> None:
-        """Count; where it is not known how long writing the reply took, that is not counted."""
+    def __call__(self, answers: Sequence[tuple[int, float, float, float]]) -> None:
+        """Count answers: the rows of each, and when it arrived, left for a worker and was answered."""
         cells, ok, row, first, total, queue_first, queue_total = self._places
-        cells[ok] += 1.0
-        cells[row] += rows
-        cells[first + bisect_left(BUCKETS_S, seconds)] += 1.0
-        cells[total] += seconds
-        cells[queue_first + bisect_left(BUCKETS_S, queued_s)] += 1.0
-        cells[queue_total] += queued_s
-        if encoded_s is not None:
-            self._encode.add(encoded_s)
+        all_rows, all_s, all_queued_s = 0, 0.0, 0.0
+        for rows, arrived, sent, ended in answers:
+            seconds, queued_s = ended - arrived, sent - arrived
+            all_rows += rows
+            all_s += seconds
+            all_queued_s += queued_s
+            cells[first + bisect_left(BUCKETS_S, seconds)] += 1.0
+            cells[queue_first + bisect_left(BUCKETS_S, queued_s)] += 1.0
+        cells[ok] += len(answers)
+        cells[row] += all_rows
+        cells[total] += all_s
+        cells[queue_total] += all_queued_s
 
 
 class BatchDone:

@@ -31,6 +31,8 @@ class Teller:
 
     def __init__(self, *, metrics: Metrics, clock: Clock, log: Log | None, tracer: Tracer | None) -> None:
         self.metrics, self.clock, self.log, self.tracer = metrics, clock, log, tracer
+        self._done: list[Call] = []  # answered, and counted once their batch is over
+        self.good = self._done.append  # takes a request that the release it asked has answered
         self._batches: dict[str, BatchDone] = {}
         self._encode: dict[str, Spread] = {}
 
@@ -61,6 +63,7 @@ class Teller:
         if count is None:
             count = self._batches[release] = self.metrics.batch_done(release)
         count(frame.rows, took_s, frame.infer_us / 1e6)
+        self.metrics.last.put(release, value=self.clock.now().timestamp())
         good = sum([not work.dead for work in batch])  # an answer that came too late is none
         if frame.bad or lane.breaker.state is not State.CLOSED:
             bad, start, good = frozenset(frame.bad), 0, 0
@@ -75,24 +78,12 @@ class Teller:
                 self.tracer.take(span, release)
 
     def encoded(self, lane: Lane, each_s: float) -> None:
-        """Count what it took, on average over a batch, to write a reply and hand it to the kernel."""
+        """Count the good answers of a batch, and what it took on average to write one and hand it to the kernel."""
+        self._count_done(lane)
         spread = self._encode.get(lane.release)
         if spread is None:
             spread = self._encode[lane.release] = self.metrics.stages.bind(lane.release, "encode")
         spread.add(each_s)
-
-    def good(self, call: Call) -> None:
-        """Count, and perhaps log, a request that the release it asked has answered."""
-        lane, door, arrived = call.home, call.door.name, call.request.arrived
-        finish = lane.finish.get(door)
-        if finish is None:
-            finish = lane.finish[door] = self.metrics.finish(lane.release, door)
-        seconds = time.monotonic() - arrived
-        finish(call.rows, seconds, call.sent - arrived)
-        if self.log is not None and (p := self.log.wants()):
-            self._line(call.request, lane.release, door, Code.OK, call.rows, seconds, p, None)
-        if call.trace is not None:
-            self._trace(call.trace, call.request, lane.release, door, Code.OK, call.rows, lane.release, None)
 
     def ended(self, call: Call, code: Code, degraded: str | None, by: str) -> None:
         """Count and log a request that was answered otherwise, or refused after it was read."""
@@ -109,14 +100,15 @@ class Teller:
         self._line(request, release, door, code, call.rows, seconds, 1.0, degraded)
         if call.trace is not None:
             served_by = call.lane.release if not by else f"{call.lane.release} fallback:{by}"
-            self._trace(call.trace, request, release, door, code, call.rows, served_by, degraded)
+            ended = request.arrived + seconds
+            self._trace(call.trace, ended, request, release, door, code, call.rows, served_by, degraded)
 
     def refused(self, request: Request, code: Code, release: str, door: str, trace: Trace | None = None) -> None:
         """Count and log a request that was never queued."""
         self.metrics.requests.add(release, door, str(int(code)))
         self._line(request, release, door, code, 0, time.monotonic() - request.arrived, 1.0, None)
         if trace is not None:
-            self._trace(trace, request, release, door, code, 0, release or "front", None)
+            self._trace(trace, time.monotonic(), request, release, door, code, 0, release or "front", None)
 
     def broken(self, model: Model, faults: Sequence[str]) -> None:
         """Count the values that broke a contract, by column."""
@@ -135,6 +127,25 @@ class Teller:
         self._batches.pop(release, None)
         self._encode.pop(release, None)
         self.metrics.retire(release)
+
+    def _count_done(self, lane: Lane) -> None:
+        """Count, and perhaps log, the requests that a release has answered."""
+        done, log, release = self._done, self.log, lane.release
+        doors = {call.door.name for call in done}
+        for door in doors:
+            finish = lane.finish.get(door)
+            if finish is None:
+                finish = lane.finish[door] = self.metrics.finish(release, door)
+            calls = done if len(doors) == 1 else [call for call in done if call.door.name == door]
+            finish([(call.rows, call.request.arrived, call.sent, call.ended) for call in calls])
+        for call in done:
+            if log is not None and (p := log.wants()):
+                seconds = call.ended - call.request.arrived
+                self._line(call.request, release, call.door.name, Code.OK, call.rows, seconds, p, None)
+            if call.trace is not None:
+                ended, door = call.ended, call.door.name
+                self._trace(call.trace, ended, call.request, release, door, Code.OK, call.rows, release, None)
+        done.clear()
 
     def _line(
         self,
@@ -161,12 +172,21 @@ class Teller:
             )
 
     def _trace(
-        self, trace: Trace, request: Request, release: str, door: str, code: Code, rows: int, by: str, why: str | None
+        self,
+        trace: Trace,
+        ended: float,
+        request: Request,
+        release: str,
+        door: str,
+        code: Code,
+        rows: int,
+        by: str,
+        why: str | None,
     ) -> None:
         assert self.tracer is not None
         self.tracer.finish(
             trace,
-            time.monotonic(),
+            ended,
             method=request.method,
             path=request.path,
             request_id=request.id,

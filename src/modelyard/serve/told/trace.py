@@ -6,6 +6,7 @@ of `time.monotonic()`; all else happens in the thread of the log.
 
 from __future__ import annotations
 
+import math
 import re
 import secrets
 from collections.abc import Callable, Mapping, Sequence
@@ -24,6 +25,7 @@ _PARENT = re.compile(
 )
 _STATE = re.compile(rb"[\x20-\x7e]+")
 _SAMPLED = 0x01
+SELDOM = 1 << 62  # requests until one is traced, where none is
 _LENGTH = 55  # of a `traceparent` of version 00
 
 
@@ -128,9 +130,16 @@ class Sampler:
     def __init__(self, *, sample: float, most_per_s: float = 100.0, chance: Callable[[], float] | None = None) -> None:
         """Trace a share of requests, by numbers that `chance` draws evenly from [0, 1)."""
         self.skipped = 0  # would have been traced, but for the bound
+        self.pass_over = 0  # so many requests that nobody else traces, until one that is
         self._sample, self._most = sample, most_per_s
         self._chance = Random().random if chance is None else chance
         self._left, self._since = most_per_s, 0.0
+        self.pass_over = self._gap()
+
+    def begin_own(self, now: float) -> Trace | None:
+        """Return the trace of a request whose turn it is, as `pass_over` others came since the last one."""
+        self.pass_over = self._gap()
+        return Trace(arrived=now, parent=None, state=b"") if self._sample > 0 and self._may(now) else None
 
     def begin(self, headers: Mapping[bytes, bytes], now: float) -> Trace | None:
         """Return the trace of a request that arrived at `now`; None where it is not traced."""
@@ -139,6 +148,12 @@ class Sampler:
         if self._chance() >= self._sample or not self._may(now):
             return None
         return Trace(arrived=now, parent=None, state=b"")
+
+    def _gap(self) -> int:
+        """Draw how many requests come before the next that is traced, where each is with the same probability."""
+        if not 0 < self._sample < 1:
+            return 0 if self._sample else SELDOM
+        return int(math.log1p(-self._chance()) / math.log1p(-self._sample))
 
     def _continued(self, headers: Mapping[bytes, bytes], now: float) -> Trace | None:
         header = headers[b"traceparent"]

@@ -20,7 +20,8 @@ from modelyard.serve.v2 import binary as v2_binary
 from modelyard.serve.v2.binary import Tail
 from modelyard.serve.v2.outputs import OUTPUT_TYPES, output_bytes, output_names, output_shape, output_values
 from modelyard.serve.v2.pages import model_metadata, server_metadata
-from modelyard.serve.v2.tensors import DATATYPES, Tensors, Values
+from modelyard.serve.v2.short import Short
+from modelyard.serve.v2.tensors import DATATYPES, UNFIT, Tensors, Values
 from modelyard.serve.v2.wishes import Parameters, Wanted, Wishes, wishes_of
 
 __all__ = ["DATATYPES", "AskedTensors", "V2Door", "model_metadata", "output_names", "server_metadata"]
@@ -75,7 +76,7 @@ _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 class _Known:
     """What is ready of a model so that its requests are read and answered quickly."""
 
-    __slots__ = ("decode", "labels", "lone", "model", "plain", "quick", "tensors")
+    __slots__ = ("decode", "labels", "lone", "model", "pack", "plain", "quick", "short", "tensors")
 
     def __init__(self, model: Model) -> None:
         self.model = model
@@ -85,7 +86,9 @@ class _Known:
         self.plain = _plain_answer(model)
         self.labels = {label: _encode([label]) for label in model.classes}
         has_lone = self.quick is not None and self.tensors.only is not None
-        self.lone = self.tensors.lone if has_lone else None
+        self.lone = self.tensors.only if has_lone else None  # the column of a sole, small tensor
+        self.pack: Any = None if self.lone is None else self.lone.lone_pack
+        self.short = None if self.lone is None else Short(self.lone)
         self.decode: Any = None if self.quick is None else self.quick.decode
 
 
@@ -96,6 +99,10 @@ class AskedTensors:
 
     def __init__(self, known: _Known, packed: Packed, rows: int, id: str | None, wishes: Wishes | None) -> None:
         self.known, self.packed, self.rows, self.id, self.wishes = known, packed, rows, id, wishes
+
+    def whole(self, request: Request) -> AskedTensors:
+        """Read a request whole whose numbers were left to the worker; raises Malformed, TooLarge, ContractBroken."""
+        return _read_whole(request, self.known)
 
     def answer_row(self, settled: Settled, place: int) -> bytes | None:
         """Return the usual answer to a single row; None where something else is wanted."""
@@ -149,40 +156,58 @@ class V2Door:
 
     name = "v2"
 
-    def __init__(self) -> None:
+    def __init__(self, *, leaves_texts: bool = False) -> None:
+        """Leave the numbers of usual requests to the worker, where whoever asks it knows what to do about these."""
         self._known: dict[str, _Known] = {}
+        self._leaves_texts = leaves_texts
 
     def read(self, request: Request, model: Model) -> AskedTensors:
         """Read a request; raises Malformed, TooLarge, ContractBroken."""
         known = self._known.get(model.release)
         if known is None or known.model is not model:
             known = self._know(model)
-        header = request.headers.get(v2_binary.HEADER)
+        short, header = known.short, request.headers.get(v2_binary.HEADER)
+        if short is None or header is not None or not self._leaves_texts:
+            return _read_whole(request, known)
         body = request.body
-        if header is None and known.lone is not None:  # nearly always: one row of one tensor
-            try:
-                came = known.decode(body)
-            except _UNREADABLE:
-                came = None
-            if came is not None and came.parameters is None and came.outputs is None and not came.model_name:
-                inputs = came.inputs
-                if len(inputs) == 1:
-                    one = inputs[0]
-                    packed = known.lone(one.name, one.datatype, one.shape, one.data)
-                    if packed is not None:
-                        return AskedTensors(known, packed, 1, came.id, None)
-        if header is None and known.quick is not None and (known.tensors.has_tensors or len(body) <= QUICK_BYTES):
-            asked = _read_quickly(body, known)
-            if asked is not None:
-                return asked
-        data, tail = v2_binary.split(body, header)
-        return _read(data, tail, known)
+        text = short.numbers(body)
+        if text is not None:  # nearly always
+            return AskedTensors(known, Packed(b"", [], [], [], [text]), 1, None, None)
+        asked = _read_whole(request, known)
+        if asked.rows == 1 and asked.wishes is None and asked.id is None and not asked.packed.shapes:
+            short.learn(body)
+        return asked
 
     def _know(self, model: Model) -> _Known:
         if len(self._known) >= MOST_MODELS:
             self._known.clear()
         known = self._known[model.release] = _Known(model)
         return known
+
+
+def _read_whole(request: Request, known: _Known) -> AskedTensors:
+    """Read a request; raises Malformed, TooLarge, ContractBroken."""
+    header, body, lone = request.headers.get(v2_binary.HEADER), request.body, known.lone
+    if header is None and lone is not None:  # one row of one tensor
+        try:
+            came = known.decode(body)
+        except _UNREADABLE:
+            came = None
+        if came is not None and came.parameters is None and came.outputs is None and not came.model_name:
+            inputs = came.inputs
+            if len(inputs) == 1:
+                one = inputs[0]
+                if one.name == lone.name and one.datatype == lone.datatype and one.shape == lone.lone_shape:
+                    try:
+                        return AskedTensors(known, Packed(b"", [], [known.pack(*one.data)]), 1, came.id, None)
+                    except UNFIT:
+                        pass
+    if header is None and known.quick is not None and (known.tensors.has_tensors or len(body) <= QUICK_BYTES):
+        asked = _read_quickly(body, known)
+        if asked is not None:
+            return asked
+    data, tail = v2_binary.split(body, header)
+    return _read(data, tail, known)
 
 
 def _read_quickly(body: bytes, known: _Known) -> AskedTensors | None:

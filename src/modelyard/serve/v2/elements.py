@@ -156,17 +156,29 @@ def all_finite(datatype: str, data: bytes | memoryview) -> bool:
 
 
 def _nested(name: str, datatype: str, shape: Shape, data: bytes | msgspec.Raw, *, nullable: bool) -> Elements:
+    unlike = Malformed(
+        f"Input `{_short(name)}` has data that is neither flat nor nested as its shape {shape_text(shape)}."
+    )
+    if datatype != BYTES and bytes(memoryview(data)).count(b"[") != _lists(shape):  # millions of lists take seconds
+        raise unlike
     try:
         level: Elements = [decoder(datatype, nullable, len(shape)).decode(data)]
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as fault:
         raise _unread(name, datatype, fault) from fault
     for size in shape:
         if any(len(inner) != size for inner in level):
-            raise Malformed(
-                f"Input `{_short(name)}` has data that is neither flat nor nested as its shape {shape_text(shape)}."
-            )
+            raise unlike
         level = list(chain.from_iterable(level))
     return level
+
+
+def _lists(shape: Shape) -> int:
+    """Return how many lists a nested tensor of a shape has.
+
+    >>> _lists([2, 3, 4])
+    9
+    """
+    return 1 + sum(math.prod(shape[:depth]) for depth in range(1, len(shape)))
 
 
 def _texts(name: str, count: int, data: bytes | memoryview) -> list[bytes | memoryview]:
@@ -244,5 +256,11 @@ def shape_text(shape: Shape) -> str:
 
 
 def short(number: int) -> str:
-    """Return a foreign number, which may have thousands of digits, in few."""
-    return str(number) if abs(number) < 10**30 else "a number of more than 30 digits"
+    """Return a foreign number, which may have thousands of digits, in few; it stands before what is counted.
+
+    >>> f"{short(4)} rows, {short(10**40)} rows, a size of {short(-10**40)}"
+    '4 rows, more than 10^30 rows, a size of less than -10^30'
+    """
+    if abs(number) < 10**30:
+        return str(number)
+    return "more than 10^30" if number > 0 else "less than -10^30"

@@ -31,10 +31,10 @@ from modelyard.serve.v2.elements import BYTES
 from modelyard.serve.v2.lone import Lone
 from modelyard.serve.v2.slots import DATATYPES, Block, Slot
 
-__all__ = ["DATATYPES", "Block", "Tensors", "Values"]
+__all__ = ["DATATYPES", "UNFIT", "Block", "Tensors", "Values"]
 
 _ONE = [1]
-_UNFIT = (struct.error, OverflowError)
+UNFIT = (struct.error, OverflowError)  # of numbers that do not go into a datatype
 
 Values = Block | list[Any] | Array | None  # None: a column that the contract does not know
 
@@ -74,7 +74,7 @@ class Tensors:
             elements.known(name, datatype)
             return None
         if slot.lone_unpack is not None and datatype == slot.datatype and shape == slot.lone_shape:
-            with contextlib.suppress(*_UNFIT):
+            with contextlib.suppress(*UNFIT):
                 if _is_finite(sum(values)):
                     return Block(slot.lone_pack(*values), 1, slot.row_shape)  # type: ignore[misc]  # it has one
         self._check(slot, datatype, shape)
@@ -126,7 +126,7 @@ class Tensors:
         if shape == slot.lone_shape and slot.lone_pack is not None:
             try:
                 return Block(slot.lone_pack(*found), 1, slot.row_shape)
-            except _UNFIT:
+            except UNFIT:
                 return None
         self._check(slot, datatype, shape)
         if len(found) != math.prod(shape):
@@ -140,7 +140,7 @@ class Tensors:
             return None
         try:
             return Packed(b"", [], [slot.lone_pack(*found)])  # type: ignore[misc]  # it has one
-        except _UNFIT:
+        except UNFIT:
             return None
 
     def pack_quick(self, named: Mapping[str, Values]) -> Packed | None:
@@ -183,7 +183,7 @@ class Tensors:
             elif shape == _ONE and not slot.is_tensor:
                 found: list[Any] = slot.decode(data)
                 return found if len(found) == 1 else None
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, *_UNFIT):
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, *UNFIT):
             pass
         return None
 
