@@ -61,6 +61,10 @@ def compare(harness: Any, name: str, release: str, home: Path, args: argparse.Na
     """Measure both in turn, and print the ratio of each round."""
     body = next(path.parent for path in (home / "bodies").glob("**/manifest.json")
                 if json.loads(path.read_bytes())["name"] == name)  # fmt: skip
+    (record,) = (home / "releases" / name).glob("*/evidence/*-sweep-*.json")
+    chosen = json.loads(record.read_bytes())["payload"]["chosen"]
+    print(f"{name}: sealed for {chosen['workers']} workers of {chosen['threads']} threads, "
+          f"batches of up to {chosen['batch_rows']}")  # fmt: skip
     request = Path(os.environ["BENCH_TMP"]) / f"{name}.request"
     head = write_request(name, request)
     ratios, ours_all, theirs_all = [], [], []

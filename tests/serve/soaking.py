@@ -158,7 +158,10 @@ def _do(running: Running, act: tuple[str, Callable[[], None]], at: float) -> Fau
 
 
 def _size(status: Status) -> tuple[float, int]:
-    """Return the memory in MB, by PSS, and the open files of the supervisor, the fronts and the live worker."""
+    """Return the memory in MB and the open files of the supervisor, the fronts and the live worker.
+
+    Memory of their own only: what they share with others counts for less while a program elsewhere shares it too.
+    """
     live = next(iter(status.routes.traffic.shares))
     pids = [status.run.pid] + [
         child.pid for child in status.run.children if child.kind == "front" or child.name.startswith(live)
@@ -166,7 +169,7 @@ def _size(status: Status) -> tuple[float, int]:
     memory, files = 0.0, 0
     for pid in pids:
         lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
-        memory += next(int(line.split()[1]) for line in lines if line.startswith("Pss:")) / 1024
+        memory += sum(int(line.split()[1]) for line in lines if line.startswith("Private_")) / 1024
         files += len(list(Path(f"/proc/{pid}/fd").iterdir()))
     return round(memory, 1), files
 

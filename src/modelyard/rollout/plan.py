@@ -1,0 +1,177 @@
+"""How long each step of a rollout will take at the expected traffic: a projection, and labelled as one."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Annotated
+
+import msgspec
+
+from modelyard.core.requirement import Requirement
+from modelyard.core.rollout import Policy, Step, Strategy
+from modelyard.errors import UsageError
+from modelyard.measure.sequential import Allowance, Worse
+from modelyard.measure.sequential_plan import Assumed, Needed, samples_for
+from modelyard.rollout.claims import Against, Claim, Kind, claims, judged_at_build, uncounted, watched
+from modelyard.rollout.judging import Levels, levels
+from modelyard.rollout.words import grouped
+
+POWER = 0.9  # of the pass of a candidate that is as good as the stable release
+_HOUR_S = 3600.0
+_LEAST_RATE = 1e-4  # a share observed as 0 or 1 is assumed this far inside
+_AS_MANY = 0.5  # rows of both together that the candidate has where all traffic is mirrored
+
+
+class Observed(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What was observed of the stable release, of what a claim counts.
+
+    Of a rate its share, of a mean also the standard deviation of a row. Of a gap the rates of the two
+    groups that are farthest apart: `mean` and `other`, with `part` of the rows of both in the first.
+    """
+
+    mean: float
+    spread: float | None = None
+    other: float | None = None
+    part: Annotated[float, msgspec.Meta(gt=0, lt=1)] = 0.5
+    seen: Annotated[float, msgspec.Meta(gt=0, le=1)] = 1.0  # share of the requests that count, such as labelled ones
+
+
+class ClaimProjection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Requests of the service until half, and until four in five, of good candidates pass; None: never or unknown."""
+
+    claim: str
+    usual: float | None
+    long: float | None
+    words: str
+
+
+class StepProjection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Hours until half, and until four in five, of good candidates leave a step; None: never or unknown."""
+
+    share: float
+    usual_hours: float | None
+    long_hours: float | None
+    claims: tuple[ClaimProjection, ...]
+
+
+class Projection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Projected, not measured: the time of each step, and what it rests on."""
+
+    steps: tuple[StepProjection, ...]
+    words: str
+
+
+def plan(
+    requirements: Sequence[Requirement], policy: Policy, observed: Mapping[str, Observed], *, requests_per_s: float
+) -> Projection:
+    """Return the hours that each step needs for a candidate as good as the stable release.
+
+    The first step waits for all verdicts. Later ones go on with its evidence, so they take only the least
+    time and samples asked for. The primary metric of an experiment has no projection: how long it takes
+    depends on how much better a candidate is, and one that is as good never wins.
+
+    Args:
+        observed: of the stable release, by the key of the claim (`claims`); what is missing is told.
+        requests_per_s: of the whole service, above 0.
+    Raises: UsageError for a rate of requests that is not above 0.
+    """
+    if not 0 < requests_per_s < math.inf:
+        raise UsageError(f"A rollout is planned for {requests_per_s} requests a second: a number above 0 is wanted.")
+    found = claims(requirements, policy)
+    unseen = [told for one in watched(requirements, policy) if not judged_at_build(one) for told in uncounted(one)]
+    allowed = levels(found, policy, 1)
+    steps = []
+    for place, step in enumerate(policy.steps):
+        shown = tuple(_claim(claim, observed, step.share, allowed[claim.key]) for claim in found)
+        is_open = place == 0 and (bool(unseen) or policy.strategy is Strategy.EXPERIMENT)
+        steps.append(_step(step, found, shown if place == 0 else (), requests_per_s, is_open=is_open))
+    lines = [f"Projected for {requests_per_s:g} requests a second and a candidate as good as the stable release:"]
+    lines += [_words(place, step, policy.most_s) for place, step in enumerate(steps, start=1)]
+    lines += [f"    {one.words}" for step in steps for one in step.claims]
+    lines += [f"{told}: nothing judges it while serving, and no step goes forward by itself." for told in unseen]
+    return Projection(steps=tuple(steps), words="\n".join(lines))
+
+
+def _step(
+    step: Step, found: Sequence[Claim], shown: tuple[ClaimProjection, ...], requests_per_s: float, *, is_open: bool
+) -> StepProjection:
+    samples = max([step.least_samples, *(claim.requirement.least_samples for claim in found)])
+    least = max(step.least_s, samples / (step.share or 1.0) / requests_per_s) / _HOUR_S
+
+    def hours(requests: Sequence[float | None]) -> float | None:
+        known = [count for count in requests if count is not None]
+        if is_open or len(known) < len(requests):
+            return None
+        return max([least, *(count / requests_per_s / _HOUR_S for count in known)])
+
+    return StepProjection(
+        share=step.share,
+        usual_hours=hours([one.usual for one in shown]),
+        long_hours=hours([one.long for one in shown]),
+        claims=shown,
+    )
+
+
+def _claim(claim: Claim, observed: Mapping[str, Observed], share: float, level: Levels) -> ClaimProjection:
+    known = observed.get(claim.key)
+    if claim.against is Against.BETTER:
+        return _unknown(claim, "depends on how much better the candidate is; one that is as good never wins.")
+    if known is None:
+        return _unknown(claim, "unknown: nothing of the kind was observed of the stable release.")
+    try:
+        needed, rows = _needed(claim, known, share or _AS_MANY, level.passing)
+    except UsageError as error:
+        return _unknown(claim, f"never: {error}")
+    if needed is None:
+        return _unknown(claim, f"never: the stable release itself, at {known.mean:g}, is not within what is allowed.")
+    mirrored = 1.0 if share else 2.0  # one request then is a row of each release
+    usual, long = (count / rows / known.seen / mirrored for count in (needed.usually_watched, needed.long_watched))
+    words = f"about {grouped(math.ceil(usual))} requests until half pass, {grouped(math.ceil(long))} until 4 in 5."
+    return ClaimProjection(claim=claim.key, usual=usual, long=long, words=f"{claim.key}: {words}")
+
+
+def _needed(claim: Claim, known: Observed, share: float, level: float) -> tuple[Needed | None, float]:
+    """Return the rows that the test of a claim needs, None where it never passes, and such rows in a request."""
+    if claim.kind is Kind.GAP:
+        return _needed_of_gap(claim, known, share, level)
+    assumed = Assumed(mean=known.mean, spread=known.spread)
+    if claim.kind is Kind.RATE:
+        assumed = Assumed(mean=min(max(known.mean, _LEAST_RATE), 1 - _LEAST_RATE))
+    if not _is_within(claim.allowance, assumed.mean):
+        return None, 1.0
+    return samples_for(claim.allowance, assumed, assumed, level=level, power=POWER, share=share), 1.0
+
+
+def _needed_of_gap(claim: Claim, known: Observed, share: float, level: float) -> tuple[Needed | None, float]:
+    high, low = (min(max(rate, _LEAST_RATE), 1 - _LEAST_RATE) for rate in (known.mean, known.other or 0.0))
+    allowance = Allowance(margin=claim.allowance.margin)
+    if claim.against is Against.BOUND:  # the two groups are the arms, and only the candidate's rows count
+        if high - low >= allowance.margin:
+            return None, 1.0
+        arms = Assumed(mean=low), Assumed(mean=high)
+        return samples_for(allowance, *arms, level=level, power=POWER, share=known.part), share
+    both = known.part * (1 - known.part)  # of the rows, what tells as much of the gap
+    spread = math.sqrt(both * (high * (1 - high) / known.part + low * (1 - low) / (1 - known.part)))
+    gap = Assumed(mean=high - low, spread=spread)
+    return samples_for(allowance, gap, gap, level=level / 2, power=POWER, share=share), both
+
+
+def _is_within(allowance: Allowance, mean: float) -> bool:
+    if allowance.bound is None:
+        return True
+    return mean < allowance.bound if allowance.worse is Worse.HIGHER else mean > allowance.bound
+
+
+def _unknown(claim: Claim, words: str) -> ClaimProjection:
+    return ClaimProjection(claim=claim.key, usual=None, long=None, words=f"{claim.key}: {words}")
+
+
+def _words(place: int, step: StepProjection, most_s: float) -> str:
+    share = f"{100 * step.share:g} % of the traffic" if step.share else "mirrored traffic"
+    if step.usual_hours is None or step.long_hours is None:
+        return f"step {place}, {share}: no time can be named, see below."
+    hours = f"{step.usual_hours:.2g} hours for half of all rollouts, {step.long_hours:.2g} for 4 in 5"
+    told = f"step {place}, {share}: {hours}."
+    late = step.long_hours * _HOUR_S > most_s
+    return f"{told} More than the {most_s / _HOUR_S:g} that a step may last." if late else told
