@@ -134,7 +134,8 @@ def test_a_worker_killed_with_a_large_batch_is_replaced_and_the_rows_are_tried_a
         assert own.ask("POST", V2, tensors(rows)).status == 200
         os.kill(own.pid_of("worker"), signal.SIGSTOP)
         replies: list[Any] = []
-        asking = threading.Thread(target=lambda: replies.append(own.ask("POST", V2, tensors(rows))))
+        patient = {"X_Deadline_Ms": "9000"}  # a busy machine takes its time to start the worker that tries again
+        asking = threading.Thread(target=lambda: replies.append(own.ask("POST", V2, tensors(rows), **patient)))
         asking.start()
         eventually(lambda: own.events("killed"))
         asking.join()
