@@ -3,6 +3,7 @@
     ModelyardError                 exit code 1
     ├── UsageError                 exit code 2: the words on the command line are off
     │   ├── UnknownName            no such release, service or column
+    │   ├── WayBackUnproven        in production, a change whose way back was not rehearsed
     │   └── AlreadyExists          would overwrite something
     ├── SpecError                  exit code 2: `system.yaml` is off
     │   └── SpecFaults             all faults of one spec at once
@@ -36,6 +37,7 @@
     │   ├── NotRunning             no such service answers
     │   ├── Overloaded             the queue is full
     │   ├── DeadlineExceeded       no answer in time
+    │   ├── CannotRehearse         a drill that cannot be tried here
     │   └── EngineFailed           the model's process crashed, hung or answered nonsense
     └── MissingExtra               exit code 2: an optional library is not installed
 
@@ -68,6 +70,10 @@ class UnknownName(UsageError):
         self.kind, self.name, self.known = kind, name, tuple(known)
         tail = f" Known: {', '.join(sorted(known))}." if known else " There is none yet."
         super().__init__(f"There is no {kind} `{name}`.{tail}")
+
+
+class WayBackUnproven(UsageError):
+    code = "usage.way_back_unproven"
 
 
 class AlreadyExists(UsageError):
@@ -231,6 +237,10 @@ class Overloaded(ServiceError):
 
 class DeadlineExceeded(ServiceError):
     code = "service.deadline_exceeded"
+
+
+class CannotRehearse(ServiceError):
+    code = "service.cannot_rehearse"
 
 
 class EngineFailed(ServiceError):

@@ -1,1 +1,1 @@
-"""Decisions about releases in production."""
+"""Decisions about releases in production, drills and ways back."""

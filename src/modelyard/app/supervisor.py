@@ -9,12 +9,12 @@ from typing import Any
 
 from modelyard.app.settings import Settings, read_settings
 from modelyard.app.spawn import COMMAND
+from modelyard.app.way_back import GuardedChanges
 from modelyard.core.clock import SystemClock, stamp
 from modelyard.core.codec import decode, encode
 from modelyard.core.evidence import Evidence, FallbackEvidence
 from modelyard.core.ids import ReleaseId, parse_release
 from modelyard.errors import ModelyardError
-from modelyard.serve.keep.change import Changes
 from modelyard.serve.keep.children import spawner
 from modelyard.serve.keep.supervisor import SupervisorPorts, supervise
 from modelyard.serve.messages import ERROR_FILE, SupervisorJob
@@ -73,7 +73,7 @@ def supervisor_ports(job: SupervisorJob, store: Store, clock: SystemClock, heard
         spawn=spawner(Path(job.run_folder) / ERROR_FILE, command=COMMAND),
         on_fallback=on_fallback,
         on_event=on_event,
-        changes=Changes(
+        changes=GuardedChanges(
             folder=Path(job.run_folder).parent,
             store=lambda: (store.services, store.releases),
             audit=store.audit,

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from modelyard.app.settings import Settings
+from modelyard.app.way_back import GuardedChanges
 from modelyard.core.clock import Clock, stamp
 from modelyard.core.ids import check_name
 from modelyard.core.ports import Releases, Services
 from modelyard.errors import UnknownName, UsageError
 from modelyard.serve.guard.keys import KeyRecord, add_key, read_keys, remove_key
-from modelyard.serve.keep.change import Changed, Changes
+from modelyard.serve.keep.change import Changed
 from modelyard.store.open import Store, open_audit
 
 
@@ -27,7 +28,7 @@ class TrafficVerbs:
     command: str
 
     def deploy(self, ref: str) -> Changed:
-        """Let a release answer all callers of its service, once it is loaded and right; raises as `Changes.deploy`."""
+        """Let a release answer all callers, once it is loaded and right; raises as `GuardedChanges.deploy`."""
         with self._changes() as changes:
             return changes.deploy(ref)
 
@@ -80,7 +81,7 @@ class TrafficVerbs:
         return self.settings.home / "run" / check_name(name)
 
     @contextmanager
-    def _changes(self) -> Iterator[Changes]:
+    def _changes(self) -> Iterator[GuardedChanges]:
         """Open the store when it is first asked for: a rollback goes on where it cannot be opened."""
         opened: list[tuple[AbstractContextManager[Store], Store]] = []
 
@@ -99,7 +100,7 @@ class TrafficVerbs:
             clock=self.clock,
         )
         try:
-            yield Changes(folder=self.settings.home / "run", store=ask, audit=audit, clock=self.clock)
+            yield GuardedChanges(folder=self.settings.home / "run", store=ask, audit=audit, clock=self.clock)
         finally:
             for context, _ in opened:
                 context.__exit__(None, None, None)

@@ -8,6 +8,7 @@ import msgspec
 
 from modelyard.core.candidate import Scored, Trial
 from modelyard.core.contract import Histogram, Prepared
+from modelyard.core.drill import DrillEvidence
 from modelyard.core.machine import Machine
 from modelyard.core.requirement import Judgement, Observation
 from modelyard.core.sweep import SweepEvidence
@@ -126,7 +127,7 @@ class FallbackEvidence(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     steps: tuple[StepTried, ...] = ()
 
 
-Payload = BuildEvidence | FallbackEvidence | SweepEvidence
+Payload = BuildEvidence | FallbackEvidence | SweepEvidence | DrillEvidence
 
 
 class Evidence(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

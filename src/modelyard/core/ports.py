@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from modelyard.core.drill import Asked, Kept, Sight
 from modelyard.core.encoding import Encoding, Head
 from modelyard.core.evidence import Evidence
 from modelyard.core.ids import ReleaseId
@@ -172,3 +173,44 @@ class Runs(Protocol):
         ...
 
     def finish(self, run: str, state: RunState) -> None: ...
+
+
+class Rehearsal(Protocol):
+    """A copy of a service under steady load, for one drill to harm. Of one thread."""
+
+    def harm(self) -> None:
+        """Let the failure happen; raises CannotRehearse where it cannot be made here."""
+        ...
+
+    def look(self) -> Sight:
+        """Say how the copy looks from outside."""
+        ...
+
+    def mend(self) -> None:
+        """Do what a person would once the failure was seen; nothing where the service mends itself."""
+        ...
+
+    def asked(self) -> Sequence[Asked]:
+        """Return the requests that ended so far, in that order."""
+        ...
+
+    def finish(self) -> tuple[Sequence[Asked], Kept]:
+        """End the load once every request has ended; return all, and what became of acknowledged changes."""
+        ...
+
+
+class Reversible(Protocol):
+    """A change with a way back."""
+
+    @property
+    def kind(self) -> str:
+        """Return which kind of change this is; the drill of its way back is `rollback_KIND`."""
+        ...
+
+    def apply(self) -> Any: ...
+
+    def undo(self) -> Any: ...
+
+    def prove(self) -> str | None:
+        """Return why the way back is not proven; None where it is."""
+        ...

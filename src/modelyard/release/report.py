@@ -14,7 +14,7 @@ from markupsafe import Markup
 from modelyard.core.evidence import BuildEvidence, Evidence, FallbackEvidence
 from modelyard.core.metrics import METRICS
 from modelyard.core.release import EvidenceRef, Release
-from modelyard.release import numbers, plots, sections, sweeps, words
+from modelyard.release import drills, numbers, plots, sections, sweeps, words
 
 _TEMPLATES = Path(__file__).parent / "templates"
 _FILTERS: dict[str, Callable[..., Any]] = {
@@ -35,7 +35,8 @@ def render(
     """Return the report as one HTML page that needs no network and no script to be read.
 
     Args:
-        evidence: oldest first; the page shows the last build, the last sweep and every fallback that was tried.
+        evidence: oldest first; the page shows the last build, the last sweep, every fallback that was tried
+            and the newest drill of each kind.
         goal: what the system is for, in the spec's words; left out when empty.
 
     What the evidence does not hold is not on the page. All foreign text is escaped.
@@ -55,6 +56,7 @@ def render(
         "policy": _policy(style, script),
     }
     context["sweep"] = sweeps.view(evidence)
+    context["drills"] = drills.view(evidence)
     build = words.last_build(evidence)
     if build is not None:
         context |= _of_build(build)
