@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
 from modelyard.core.ids import ReleaseId
+from modelyard.core.rollout import Share, Watch
+
+ROUTING_KEY = "x-routing-key"  # the header whose value keeps a caller with one release, where no other is named
 
 
 class Release(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -48,15 +51,37 @@ class AuditEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     late: bool = False  # written after the fact, from the reserve
 
 
+class HeaderRule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Requests with this value in this header meet this release, whatever the shares."""
+
+    header: Annotated[str, msgspec.Meta(pattern="^[a-z0-9!#$%&'*+.^_`|~-]{1,64}$")]  # its name, in lower case
+    value: Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
+    release: str
+
+
+class KeyRange(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Keys whose point lies in [low, high) meet this release."""
+
+    low: Share
+    high: Share
+    release: str
+
+
 class Traffic(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Which releases a service answers from. Shares sum to 1. A front takes only a higher epoch.
 
-    `previous` is the release that answered before these; a rollback goes there.
+    `previous` is the release that answered before these; a rollback goes there. A release with a share of 0
+    is kept ready: rules may name it, and mirrored requests may go to it.
     """
 
     epoch: int
     shares: dict[str, float]  # "income@2" -> share
     previous: str | None = None
+    ranges: tuple[KeyRange, ...] = ()  # which keys meet which release; none: they follow from the shares
+    key_header: str = ROUTING_KEY  # a caller is known by this header's value; without it, each request is its own
+    rules: Annotated[tuple[HeaderRule, ...], msgspec.Meta(max_length=16)] = ()  # the first that fits decides
+    shadow: Annotated[dict[str, Share], msgspec.Meta(max_length=4)] = {}  # the share of requests mirrored to each
+    watch: Watch | None = None  # what is counted for the verdicts of a rollout
 
 
 class Service(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import msgspec
 
-from modelyard.core.requirement import Verdict
+from modelyard.core.requirement import Slice, Verdict
 from modelyard.errors import UsageError
 
 Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
@@ -132,6 +132,33 @@ class Window(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     hung: Count = 0  # workers that stopped making progress
     memory_replaced: Count = 0  # workers that took too much memory
     not_finite_rows: Count = 0  # answers with NaN or an infinity
+
+
+class Counted(StrEnum):
+    """What a front can count of a release by itself."""
+
+    SLOWER = "slower"  # requests that took longer than `above_ms`, of those that were answered
+    POSITIVE = "positive"  # answered rows whose class is `positive`
+    COST = "cost"  # of a request, times a thousand: what its share of its batch kept the worker busy
+
+
+class Watched(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One thing that fronts count of each release. `counts` is the name that a claim knows it by."""
+
+    counts: str
+    what: Counted
+    above_ms: Annotated[float, msgspec.Meta(ge=0)] | None = None  # of SLOWER
+    price_per_cpu_hour: Annotated[float, msgspec.Meta(ge=0)] | None = None  # of COST
+    group: str | None = None  # of POSITIVE: the column whose values are the groups
+    slice: Slice | None = None  # only requests whose rows are all in it
+
+
+class Watch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What is counted of each release for the verdicts of a rollout, beside requests, errors and answers."""
+
+    items: Annotated[tuple[Watched, ...], msgspec.Meta(max_length=64)] = ()
+    positive: str | None = None  # the class that counts as positive
+    keeps_answers: bool = False  # answers are kept until their labels come
 
 
 class Outcome(StrEnum):
