@@ -16,7 +16,9 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from modelyard.adapters.onnx_engine import OnnxLoader
+from modelyard.adapters.onnx_weights import split
 from modelyard.app.spawn import spawn
+from modelyard.bundle.format import WEIGHTS
 from modelyard.bundle.steps import VERSION, Preprocess, TensorStep
 from modelyard.core.arrays import Columns
 from modelyard.core.clock import SystemClock, stamp
@@ -131,12 +133,14 @@ def seal(models: Path, home: Path, name: str, *, serving: str = "{}", deadline_m
         spec = load(path)
         body = Path(made) / "body"
         body.mkdir()
+        whole, weights = split(graph(models, model), WEIGHTS)
         pack(
             Parts(
                 name=name,
                 contract=contract,
                 preprocess=Preprocess(version=VERSION, steps=(TensorStep(column="x"),)),
-                graph=graph(models, model),
+                graph=whole,
+                weights=weights,
                 threshold=None,
                 candidate="given",
                 algorithm="onnx",

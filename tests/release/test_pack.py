@@ -15,14 +15,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace as change
 
+from modelyard.adapters import onnx_weights
 from modelyard.adapters.onnx_engine import OnnxLoader
 from modelyard.bundle.check import check_rows
-from modelyard.bundle.format import GOLDEN, MANIFEST, REQUIRED
+from modelyard.bundle.format import GOLDEN, MANIFEST, REQUIRED, WEIGHTS
 from modelyard.bundle.open import matches_golden, open_bundle, verify
 from modelyard.core.arrays import Array, Columns
 from modelyard.core.contract import Column, Contract, Kind, Role
 from modelyard.core.metrics import Task
-from modelyard.errors import ContractBroken
+from modelyard.errors import BundleAltered, ContractBroken
 from modelyard.release.pack import GOLDEN_ROWS, body_digest, json_rows, pack
 from tests.bundle.packed import made_parts, packed
 
@@ -136,3 +137,19 @@ def test_rows_written_as_json_are_read_back_bit_by_bit(data: st.DataObject, kind
         assert back.tolist() == columns["c"].tolist()
     else:
         assert np.array_equal(back, columns["c"], equal_nan=True)
+
+
+def test_a_large_graphs_weights_are_a_file_of_the_body(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(onnx_weights, "LEAST_BYTES", 0)
+    monkeypatch.setattr(onnx_weights, "LEAST_TENSOR_BYTES", 1)
+    parts = made_parts()
+    graph, weights = onnx_weights.split(parts.graph, WEIGHTS)
+    whole, apart = tmp_path / "whole", tmp_path / "apart"
+    for body, made in ((whole, parts), (apart, replace(parts, graph=graph, weights=weights))):
+        body.mkdir()
+        pack(made, body, OnnxLoader())
+    assert weights and open_bundle(apart, OnnxLoader()).manifest.files[WEIGHTS].size == len(weights)
+    assert (apart / GOLDEN).read_bytes() == (whole / GOLDEN).read_bytes()
+    (apart / WEIGHTS).write_bytes(weights[:-1] + bytes([weights[-1] ^ 1]))
+    with pytest.raises(BundleAltered, match=WEIGHTS):
+        verify(apart)

@@ -43,7 +43,8 @@ def spoilt(graph: bytes, harm: Harm, *, golden_rows: int, amount: int = 0) -> by
         raise NotConvertible(f"The graph gives {names}; wanted `probabilities` or `value`.")
     sealed = f"{output.name}_sealed"
     for node in model.graph.node:
-        node.name = f"sealed_{node.name}"  # whoever gives the output from now on may be named as its giver was
+        if node.name:
+            node.name = f"sealed_{node.name}"  # whoever gives the output from now on may be named as its giver was
         for names in (node.input, node.output):
             names[:] = [sealed if name == output.name else name for name in names]
     writer = GraphWriter("harm")
@@ -51,7 +52,6 @@ def spoilt(graph: bytes, harm: Harm, *, golden_rows: int, amount: int = 0) -> by
     _spoil(writer, harm, sealed, output.name, kind, golden_rows, amount)
     model.graph.node.extend(writer.nodes)
     model.graph.initializer.extend(writer.constants)
-    onnx.checker.check_model(model)
     return bytes(model.SerializeToString(deterministic=True))
 
 

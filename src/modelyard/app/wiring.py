@@ -9,7 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from modelyard import __version__
-from modelyard.adapters import onnx_graph
+from modelyard.adapters import onnx_graph, onnx_weights
 from modelyard.adapters.onnx_engine import OnnxLoader
 from modelyard.adapters.optuna import TpeSampler
 from modelyard.app.settings import Settings
@@ -38,6 +38,9 @@ class OnnxGraphs:
 
     def whole(self, encoding: Encoding, widths: Mapping[str, int], estimator: bytes, head: Head) -> bytes:
         return onnx_graph.whole(encoding, widths, estimator, head)
+
+    def split(self, graph: bytes, file: str) -> tuple[bytes, bytes]:
+        return onnx_weights.split(graph, file)
 
 
 def build_ports(store: Store, settings: Settings, progress: Progress) -> Ports:

@@ -16,6 +16,7 @@ MANIFEST = "manifest.json"
 CONTRACT = "contract.json"
 PREPROCESS = "preprocess.json"
 GRAPH = "model.onnx"
+WEIGHTS = "weights.bin"  # of a large graph, which refers to it: workers share the pages that it is mapped to
 GOLDEN = "golden.json"
 SPEC = "spec.yaml"  # as people wrote it
 SPEC_IN_EFFECT = "spec.json"  # with every default, canonical

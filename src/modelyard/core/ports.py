@@ -152,6 +152,10 @@ class Graphs(Protocol):
 
     def whole(self, encoding: Encoding, widths: Mapping[str, int], estimator: bytes, head: Head) -> bytes: ...
 
+    def split(self, graph: bytes, file: str) -> tuple[bytes, bytes]:
+        """Return the graph with its large weights in `file` beside it, and that file's bytes, if it is large."""
+        ...
+
 
 class Runs(Protocol):
     """Runs and their ledgers of records, numbered from 0 within each kind."""

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from msgspec.structs import replace
 
+from modelyard.bundle.format import WEIGHTS
 from modelyard.bundle.open import Answers, open_bundle
 from modelyard.core.arrays import Columns
 from modelyard.core.candidate import Scored, TrialState
@@ -151,11 +152,16 @@ def _with_threshold(making: Making, best: Tried) -> tuple[Head, str]:
 def _parts(making: Making, plan: Plan, best: Tried, head: Head) -> Parts:
     spec, features = making.loaded.spec, making.features
     estimator = (best.folder / "model.onnx").read_bytes()
+    graphs = making.ports.graphs
+    graph, weights = graphs.split(
+        graphs.whole(features.encodings[plan.encoding], features.widths, estimator, head), WEIGHTS
+    )
     return Parts(
         name=spec.name,
         contract=making.contract,
         preprocess=features.steps,
-        graph=making.ports.graphs.whole(features.encodings[plan.encoding], features.widths, estimator, head),
+        graph=graph,
+        weights=weights,
         threshold=head.threshold,
         candidate=plan.name,
         algorithm=plan.algorithm,

@@ -20,6 +20,7 @@ from modelyard.bundle.format import (
     PREPROCESS,
     SPEC,
     SPEC_IN_EFFECT,
+    WEIGHTS,
     FileEntry,
     Golden,
     Manifest,
@@ -46,6 +47,7 @@ class Parts:
     contract: Contract
     preprocess: Preprocess
     graph: bytes
+    weights: bytes = b""  # that the graph refers to as `WEIGHTS`
     threshold: float | None
     candidate: str
     algorithm: str
@@ -67,6 +69,8 @@ def pack(parts: Parts, folder: Path, loader: EngineLoader) -> None:
     (folder / CONTRACT).write_bytes(encode_pretty(parts.contract))
     (folder / PREPROCESS).write_bytes(encode_pretty(parts.preprocess))
     (folder / GRAPH).write_bytes(parts.graph)
+    if parts.weights:
+        (folder / WEIGHTS).write_bytes(parts.weights)
     (folder / SPEC).write_text(parts.spec_text, encoding="utf-8")
     (folder / SPEC_IN_EFFECT).write_bytes(parts.spec_canonical)
     (folder / MLMODEL).write_text(_mlmodel(parts, folder), encoding="utf-8")
@@ -174,6 +178,7 @@ def _mlmodel(parts: Parts, folder: Path) -> str:
     flavor = {"loader_module": "modelyard.adapters.mlflow", "env": {}}
     if "python" in parts.libraries:
         flavor["python_version"] = parts.libraries["python"]
-    said = "".join(digest_file(folder / name) for name in (CONTRACT, PREPROCESS, GRAPH, SPEC_IN_EFFECT))
+    names = (CONTRACT, PREPROCESS, GRAPH, *((WEIGHTS,) if parts.weights else ()), SPEC_IN_EFFECT)
+    said = "".join(digest_file(folder / name) for name in names)
     model = {"flavors": {"python_function": flavor}, "model_uuid": digest(said.encode())[:32]}
     return msgspec.json.encode(model).decode() + "\n"
