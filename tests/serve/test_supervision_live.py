@@ -11,8 +11,10 @@ import threading
 import time
 from pathlib import Path
 
+from modelyard.errors import NotRunning
 from modelyard.serve.keep import control
 from modelyard.serve.keep.processes import start_ticks
+from modelyard.serve.messages import RunInfo
 from modelyard.serve.wire import connect_to
 from tests.serve.bodies import ROW
 from tests.serve.load import Load
@@ -113,6 +115,28 @@ def test_a_front_killed_under_load_refuses_no_connection(bodies: dict[str, tuple
         assert callers.cut <= 3 * 6  # what was on a connection of the killed front
 
 
+def test_a_supervisor_that_was_killed_is_followed_by_one_that_refuses_no_connection(
+    bodies: dict[str, tuple[Path, str]], tmp_path: Path
+) -> None:
+    with service(tmp_path / "run", bodies, grpc_port=0, fronts=2) as running:
+        before = running.status().run
+        with Callers(running.port, 6) as callers:
+            running.process.kill()
+            running.process.wait()
+            following = launch(running.folder, port=running.port, grpc_port=before.grpc_port, fronts=2)
+            try:
+                after = eventually(lambda: _run_of(running, following.pid))
+                running.wait_ready()
+                answered = callers.answered
+                eventually(lambda: callers.answered > answered + 20)
+                callers.stop()
+            finally:
+                sweep(running.folder, following)
+    assert (after.port, after.grpc_port) == (before.port, before.grpc_port)
+    assert not {one.pid for one in after.children} & {one.pid for one in before.children}
+    assert (callers.refused, callers.cut) == (0, 0)
+
+
 def test_a_report_of_suspects_starts_the_quarantine_at_once(
     bodies: dict[str, tuple[Path, str]], tmp_path: Path
 ) -> None:
@@ -140,6 +164,9 @@ class Callers:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def stop(self) -> None:
         self._stop.set()
         for thread in self._threads:
             thread.join(20)
@@ -157,6 +184,13 @@ class Callers:
                     self.refused += 1
                 except (OSError, http.client.HTTPException):
                     self.cut += 1
+
+
+def _run_of(running: Running, supervisor: int) -> RunInfo | None:
+    with contextlib.suppress(NotRunning):
+        run = control.status(running.folder).run
+        return run if run.pid == supervisor and any(one.kind == "front" for one in run.children) else None
+    return None
 
 
 def _other_than(running: Running, kind: str, before: int) -> bool:

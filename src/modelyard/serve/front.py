@@ -21,6 +21,7 @@ from modelyard.serve.grpc.service import GrpcService
 from modelyard.serve.guard.keys import Keys
 from modelyard.serve.guard.tls import server_context
 from modelyard.serve.http.listener import Listener
+from modelyard.serve.keep.handover import Offer
 from modelyard.serve.messages import CONTROL_SOCKET, TRAFFIC_FILE, FrontHello, FrontJob, FrontReport, Push, Routes
 from modelyard.serve.room import make_room
 from modelyard.serve.told.board import open_board
@@ -47,7 +48,7 @@ class Listening(Protocol):
 
     def sweep(self) -> None: ...
 
-    async def drain(self, grace_s: float) -> int: ...
+    async def drain(self, grace_s: float, *, is_last: bool = True) -> int: ...
 
 
 def front(job: FrontJob, *, clock: Clock, version: str) -> None:
@@ -113,6 +114,7 @@ class Front:
         sock = socket.socket(fileno=self.job.listen_fd)
         sock.setblocking(False)
         await self._listener.start(sock)
+        offer = Offer(self.folder, self.job.name, sock, loop)
         gc.collect()
         gc.freeze()
         gc.set_threshold(50_000, 50, 100)  # requests leave no cycles; frequent full walks would show as slow replies
@@ -120,7 +122,8 @@ class Front:
         await self._stop.wait()
         self.desk.draining = True
         self._report_soon.set()
-        cut = await self._listener.drain(self.job.limits.grace_s)
+        offer.close()
+        cut = await self._listener.drain(self.job.limits.grace_s, is_last=not offer.taken)
         self.desk.note("drained", cut=cut)
         for task in tasks:
             task.cancel()

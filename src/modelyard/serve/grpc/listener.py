@@ -100,17 +100,18 @@ class GrpcListener:
         for connection in list(self.connections):
             connection.sweep(now)
 
-    async def drain(self, grace_s: float) -> int:
+    async def drain(self, grace_s: float, *, is_last: bool = True) -> int:
         """Stop accepting, let calls in flight finish, close; return how many connections had to be cut.
 
         Connections that already wait to be accepted are taken: closing a listening socket would reset them. Every
         client is told that its connection will end, then which of its calls is the last; that one and all before it
-        are answered.
+        are answered. Where this front is not the last on its socket, those that connect from now on are left to the
+        next.
         """
         self.draining = True
         for connection in list(self.connections):
             connection.announce()
-        if self._sock is not None:
+        if self._sock is not None and is_last:
             hold_callers(self._sock)
         await asyncio.sleep(ACCEPT_S)
         if self._server is not None:

@@ -66,18 +66,19 @@ class Listener:
         for connection in list(self.connections):
             connection.close_if_quiet(now, idle_s=IDLE_TIMEOUT_S)
 
-    async def drain(self, grace_s: float) -> int:
+    async def drain(self, grace_s: float, *, is_last: bool = True) -> int:
         """Stop accepting, let requests in flight finish, close; return how many connections had to be cut.
 
         Connections that already wait to be accepted are taken and answered: closing a listening socket would reset
         them. Every reply announces the close, and a connection that stays quiet is closed after `SETTLE_S`.
+        Where this front is not the last on its socket, those that connect from now on are left to the next.
         """
         self.draining = True
         self.clock = self.loop.time()
         for connection in self.connections:
             connection.announce()
             connection.touched = self.clock  # it may just be sending: it is given `SETTLE_S` from here
-        if self._sock is not None:
+        if self._sock is not None and is_last:
             hold_callers(self._sock)
         await asyncio.sleep(ACCEPT_S)
         if self._server is not None:

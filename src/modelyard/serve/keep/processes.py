@@ -17,7 +17,7 @@ from modelyard.errors import PortTaken
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 _LISTEN = "0A"  # the state's number in /proc/net/tcp
 
-_SO_ATTACH_FILTER = 26
+_SO_ATTACH_FILTER, _SO_DETACH_FILTER = 26, 27
 _PROGRAM = struct.Struct("HP")  # struct sock_fprog of linux/filter.h: length, address; aligned as the compiler does
 _INSTRUCTION = struct.Struct("=HBBI")  # struct sock_filter: code, jump if true, jump if false, operand
 _ONLY_BEGUN = (
@@ -100,6 +100,12 @@ def hold_callers(sock: socket.socket) -> None:
     with contextlib.suppress(OSError):
         header = _PROGRAM.pack(len(_ONLY_BEGUN), ctypes.addressof(program))
         sock.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, header)
+
+
+def take_callers(sock: socket.socket) -> None:
+    """Let connections begin again on a socket that held them."""
+    with contextlib.suppress(OSError):  # it held none
+        sock.setsockopt(socket.SOL_SOCKET, _SO_DETACH_FILTER, 0)
 
 
 def owner_of(port: int) -> tuple[int, str] | None:

@@ -20,11 +20,17 @@ ORPHAN_GRACE_S = 15.0
 
 
 @contextlib.contextmanager
-def claim(folder: Path, job: SupervisorJob, tell: Callable[[str, Mapping[str, Any]], None]) -> Iterator[None]:
+def claim(
+    folder: Path,
+    job: SupervisorJob,
+    tell: Callable[[str, Mapping[str, Any]], None],
+    take_over: Callable[[RunInfo], None] = lambda _: None,
+) -> Iterator[None]:
     """Hold the run folder; raises AlreadyExists where a living supervisor does.
 
     A run file whose process is dead, or is another by now, is told as `stale_run_file`; the front and workers that
     it names are ended if they still are the same processes, and the front may finish its requests.
+    `take_over` is called before they are ended.
     """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     handle = os.open(folder / LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o600)
@@ -33,7 +39,7 @@ def claim(folder: Path, job: SupervisorJob, tell: Callable[[str, Mapping[str, An
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise AlreadyExists(_running(folder, job.service)) from None
-        _clear_stale(folder, tell)
+        _clear_stale(folder, tell, take_over)
         yield
     finally:
         os.close(handle)
@@ -79,7 +85,9 @@ def end_orphans(run: RunInfo) -> list[int]:
     return ended
 
 
-def _clear_stale(folder: Path, tell: Callable[[str, Mapping[str, Any]], None]) -> None:
+def _clear_stale(
+    folder: Path, tell: Callable[[str, Mapping[str, Any]], None], take_over: Callable[[RunInfo], None]
+) -> None:
     run = read_run(folder)
     if run is None:
         return
@@ -87,6 +95,7 @@ def _clear_stale(folder: Path, tell: Callable[[str, Mapping[str, Any]], None]) -
         found = "is dead"
     else:
         found = f"is another process by now (`{command_of(run.pid)}`)"
+    take_over(run)
     ended = end_orphans(run)
     (folder / RUN_FILE).unlink(missing_ok=True)
     tell("stale_run_file", {"pid": run.pid, "found": f"process {run.pid} {found}", "orphans_ended": ended})

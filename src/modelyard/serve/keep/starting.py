@@ -9,9 +9,10 @@ from pathlib import Path
 from modelyard.core.codec import encode_pretty
 from modelyard.serve.guard.exposure import is_loopback
 from modelyard.serve.keep.children import Spawn
-from modelyard.serve.keep.processes import listen
+from modelyard.serve.keep.handover import take
+from modelyard.serve.keep.processes import is_same, listen, take_callers
 from modelyard.serve.keep.standby import Standby
-from modelyard.serve.messages import KEYS_FILE, Doors, FrontJob, Routes, SupervisorJob, WorkerJob
+from modelyard.serve.messages import KEYS_FILE, Doors, FrontJob, Routes, RunInfo, SupervisorJob, WorkerJob
 
 
 class Starter:
@@ -22,10 +23,33 @@ class Starter:
         self.standby = Standby(lambda: spawn("worker", None)) if job.standby else None
         self._socks: dict[Doors, socket.socket] = {}
 
+    def take_over(self, left: RunInfo) -> None:
+        """Take the sockets of fronts that a dead supervisor left, where they listen on what is asked for."""
+        wanted: dict[Doors, tuple[int | None, int | None]] = {
+            "http": (self.job.port, left.port),
+            "grpc": (self.job.grpc_port, left.grpc_port),
+        }
+        for doors, (asked, had) in wanted.items():
+            if left.host != self.job.host or had is None or asked not in (0, had):
+                continue
+            for child in left.children:
+                is_one = child.kind == "front" and child.name.startswith("grpc.") is (doors == "grpc")
+                if is_one and is_same(child.pid, child.start_ticks):
+                    sock = take(Path(self.job.run_folder), child.name)
+                    if sock is None:
+                        continue
+                    if doors in self._socks:  # the same one; each front hears that it is not the last on it
+                        sock.close()
+                    else:
+                        self._socks[doors] = sock
+
     def listen(self) -> None:
-        """Take the service's addresses; raises PortTaken."""
-        self._socks["http"] = listen(self.job.host, self.job.port)
-        if self.job.grpc_port is not None:
+        """Take the service's addresses, where they were not taken over; raises PortTaken."""
+        for sock in self._socks.values():
+            take_callers(sock)
+        if "http" not in self._socks:
+            self._socks["http"] = listen(self.job.host, self.job.port)
+        if self.job.grpc_port is not None and "grpc" not in self._socks:
             self._socks["grpc"] = listen(self.job.host, self.job.grpc_port)
 
     def port(self, doors: Doors) -> int | None:

@@ -112,7 +112,7 @@ class Supervisor:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
-        with claim(self.folder, self.job, self.tell):
+        with claim(self.folder, self.job, self.tell, self._starter.take_over):
             clear(self.folder)
             metrics = Metrics(open_board(self.folder / "supervisor.board"))
             self._crew = Crew(self.job, self._starter, metrics=metrics, tell=self.tell)
