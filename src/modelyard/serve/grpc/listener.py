@@ -20,6 +20,7 @@ from modelyard.serve.request import Code
 MESSAGES_AT_ONCE = 8  # of the largest size, that may be coming in at once over all connections
 MOST_CONNECTIONS = 4_096
 ACCEPT_S = 0.1  # while draining, for the loop to accept what the kernel had already taken
+LAST_S = 0.01  # after that, for what was accepted last to become a connection of ours
 SETTLE_S = 0.5  # while draining, for a client to hear of it, and for a call that is quiet to be ended
 
 
@@ -116,6 +117,7 @@ class GrpcListener:
         await asyncio.sleep(ACCEPT_S)
         if self._server is not None:
             self._server.close()
+        await asyncio.sleep(LAST_S)
         end = self.loop.time() + grace_s
         while self.connections and self.loop.time() < end:
             now = self.loop.time()

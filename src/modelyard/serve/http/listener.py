@@ -15,6 +15,7 @@ from modelyard.serve.room import MOST_CONNECTIONS
 IDLE_TIMEOUT_S = 75.0  # for a connection without a request
 ACCEPT_S = 0.1  # while draining, for the loop to accept what the kernel had already taken
 HANDSHAKE_S = 10.0  # for TLS to begin; until then a connection is not among those that are counted
+LAST_S = 0.01  # after that, for what was accepted last to become a connection of ours
 SETTLE_S = 0.5  # while draining, a connection that was quiet for this long is closed
 
 
@@ -83,6 +84,7 @@ class Listener:
         await asyncio.sleep(ACCEPT_S)
         if self._server is not None:
             self._server.close()
+        await asyncio.sleep(LAST_S)
         end = self.loop.time() + grace_s
         while self.connections and self.loop.time() < end:
             now = self.clock = self.loop.time()
