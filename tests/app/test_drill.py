@@ -19,11 +19,10 @@ from modelyard.app.guardian import marked
 from modelyard.bundle.format import MANIFEST, SPEC_IN_EFFECT, FileEntry, Manifest
 from modelyard.core.clock import SystemClock, stamp
 from modelyard.core.codec import decode, digest, encode
-from modelyard.core.drill import Drilled, DrillEvidence, Outcome
+from modelyard.core.drill import DEFAULT_DRILLS, Drilled, DrillEvidence, Outcome
 from modelyard.core.evidence import Evidence
 from modelyard.core.ids import ReleaseId
 from modelyard.core.machine import fingerprint
-from modelyard.rollout.drills import DEFAULT_DRILLS
 from tests.journeys.making import Place, ours
 from tests.journeys.own import until
 from tests.journeys.shared import copy_of

@@ -13,13 +13,13 @@ from sklearn import metrics as sk
 
 import modelyard.measure
 from modelyard.core.arrays import Array, Floats
-from modelyard.core.metrics import METRICS, Needs, Task
+from modelyard.core.metrics import METRICS, NOT_OF_ANSWERS, Needs, Task
 from modelyard.errors import DataError, UnknownName
 from modelyard.measure.outcome import Outcome
 from modelyard.measure.scores import score, why_undefined
 from tests.measure.outcomes import answered, binary, multiclass, regression
 
-ANSWERED = [metric for metric in METRICS.values() if metric.needs not in (Needs.TIMING, Needs.BODY)]
+ANSWERED = [metric for metric in METRICS.values() if metric.needs not in NOT_OF_ANSWERS]
 WEIGHTS = np.random.default_rng(5).random(400)
 
 Second = Callable[[Outcome], float]

@@ -26,6 +26,7 @@ def sections(requirements: Sequence[Requirement] = (), budget: Budget | None = N
     made = outline(
         name="income", objective="roc_auc", prepared=binary().prepared, plans=PLANS,
         budget=budget or Budget(seconds=60.0), requirements=requirements, threshold="0.5", fallback=("refuse",),
+        rollout=("canary",),
     )  # fmt: skip
     return {section.title: section for section in made}
 

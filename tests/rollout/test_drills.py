@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from modelyard.app.system import Silent
-from modelyard.core.drill import Became, Drilled, Kept, Outcome
+from modelyard.core.drill import DEFAULT_DRILLS, Became, Drilled, Kept, Outcome
 from modelyard.errors import CannotRehearse, ServiceError, UsageError
-from modelyard.rollout.drills import DEFAULT_DRILLS, LIMIT_S, ROLLBACK_LIMIT_S, check_kinds, drill, drill_all
+from modelyard.rollout.drills import LIMIT_S, ROLLBACK_LIMIT_S, check_kinds, drill, drill_all
 from tests.rollout.copies import Script, Theatre
 
 

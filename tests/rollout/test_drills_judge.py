@@ -6,8 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modelyard.core.codec import decode, encode
-from modelyard.core.drill import Asked, Became, Drilled, Kept, Outcome, Sign
-from modelyard.rollout.drills import DEFAULT_DRILLS
+from modelyard.core.drill import DEFAULT_DRILLS, Asked, Became, Drilled, Kept, Outcome, Sign
 from modelyard.rollout.drills_judge import Course, judge
 
 WHEN = "2026-01-01T00:00:00.000000Z"

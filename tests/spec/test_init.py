@@ -96,7 +96,7 @@ def test_a_starter_does_what_the_least_spec_does(tmp_path: Path) -> None:
 
 def test_every_field_of_every_section_stands_in_a_starter(tmp_path: Path) -> None:
     found = loaded(tmp_path, income())
-    for section in ("task", "data", "budget", "serving"):
+    for section in ("task", "data", "budget", "serving", "rollout"):
         for name in type(getattr(found.spec, section)).model_fields:
             assert (section, name) in found.marks, name
     for name in type(found.spec).model_fields:

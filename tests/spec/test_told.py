@@ -61,6 +61,8 @@ def good() -> list[dict[str, Any]]:
         {**least, "candidates": [{"algorithm": "lightgbm", "params": {"l2": {"low": 1, "high": 2}, "x": None}}]},
         {**least, "serving": {"fallback": [{"kind": "constant", "value": 1.5}, {"kind": "refuse"}]}},
         {**least, "threshold": {"maximise": "f1"}, "objective": None},
+        {**least, "rollout": {"strategy": "blue_green", "drills": ["disk_full", "rollback_service"]}},
+        {**least, "rollout": {"steps": [{"share": 0.5}], "expected_requests_per_s": None}},
     ]
 
 
@@ -85,6 +87,10 @@ def bad() -> list[dict[str, Any]]:
         {**least, "serving": {"endpoint": "/income"}},
         {**least, "serving": {"fallback": [{"kind": "constnt"}]}},
         {**least, "budget": {"threads": 1.5}},
+        {**least, "rollout": {"strategy": "big_bang"}},
+        {**least, "rollout": {"steps": [{"share": 1}]}},
+        {**least, "rollout": {"drills": ["worker_tired"]}},
+        {**least, "rollout": {"drills": []}},
     ]
 
 

@@ -21,7 +21,7 @@ from modelyard.core.evidence import Evidence
 from modelyard.core.machine import fingerprint
 from modelyard.core.ports import Progress
 from modelyard.core.requirement import Verdict
-from modelyard.rollout.drills import DEFAULT_DRILLS, check_kinds, drill_all
+from modelyard.rollout.drills import check_kinds, drill_all
 
 
 class DrillReport(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -47,24 +47,28 @@ class Drills(Records):
         super().__init__(settings, command=command)
         self.progress = progress
 
-    def drill(self, ref: str, kinds: Sequence[str] = DEFAULT_DRILLS) -> DrillReport:
+    def drill(self, ref: str, kinds: Sequence[str] | None = None) -> DrillReport:
         """Rehearse each kind on a copy of the service, and append what came of it to the release's evidence.
+
+        Args:
+            kinds: of drills; those that the release's own spec lists by default.
 
         Raises: UsageError for a kind that is not known, UnknownName for the release, and what opening its body does.
         A drill that fails raises nothing: its record says so.
         """
-        kinds = check_kinds(kinds)
+        asked = None if kinds is None else check_kinds(kinds)
         with self.store() as store:
             release = store.releases.get(ref)
             spec = spec_of(store.releases.body(release.id))
+            chosen = asked or check_kinds(spec.rollout.drills)
             records = [record for _, record in store.releases.evidence(release.id)]
             job, left_out = alone(supervisor_job(spec.name, Path(), spec, records, host="127.0.0.1", port=0))
             made = copied(release, store.releases, job)
             resources = (release.id.name, str(release.id))
-            about = {"drills": list(kinds)}
+            about = {"drills": list(chosen)}
             with store.audit.change("drill", resources=resources, rollback_available=False, model=about) as note:
                 drills = drill_all(
-                    kinds,
+                    chosen,
                     lambda kind: open_copy(kind, made),
                     clock=self.clock,
                     pause=time.sleep,

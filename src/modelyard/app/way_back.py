@@ -1,16 +1,20 @@
-"""Changes of traffic with the rule before them: in production, only where the way back was rehearsed."""
+"""Changes of traffic with the rule before them: outside a sandbox, only where the way back was rehearsed."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
+import msgspec
 from msgspec.structs import replace
 
+from modelyard.bundle.format import SPEC_IN_EFFECT
+from modelyard.core.codec import decode
+from modelyard.core.drill import DRILL_MAX_AGE_DAYS
 from modelyard.core.evidence import Evidence
 from modelyard.core.ids import parse_release
 from modelyard.core.machine import fingerprint
 from modelyard.errors import WayBackUnproven
-from modelyard.rollout.drills import DRILL_MAX_AGE_S
 from modelyard.rollout.reversible import check_way_back, why_unproven
 from modelyard.serve.keep.change import Changed, Changes
 
@@ -35,24 +39,45 @@ class ServiceChange:
         return self.changes.rollback(parse_release(self.ref)[0])
 
     def prove(self) -> str | None:
-        return why_unproven(self._evidence(), self.kind, fingerprint(), DRILL_MAX_AGE_S, self.changes.clock.now())
+        evidence, max_age_s = self._rehearsed()
+        return why_unproven(evidence, self.kind, fingerprint(), max_age_s, self.changes.clock.now())
 
     def refused(self, environment: str) -> str | None:
         """Return why the change must not be made in an environment; None where it may."""
-        now = self.changes.clock.now()
-        return check_way_back(self._evidence(), self.kind, fingerprint(), DRILL_MAX_AGE_S, environment, now)
+        evidence, max_age_s = self._rehearsed()
+        return check_way_back(evidence, self.kind, fingerprint(), max_age_s, environment, self.changes.clock.now())
 
-    def _evidence(self) -> list[Evidence]:
+    def _rehearsed(self) -> tuple[list[Evidence], float]:
+        """Return the release's evidence, and the age in seconds beyond which its spec counts a drill no more."""
         releases = self.changes.store()[1]
-        return [record for _, record in releases.evidence(releases.get(self.ref).id)]
+        id = releases.get(self.ref).id
+        return [record for _, record in releases.evidence(id)], drill_max_age_s(releases.body(id))
+
+
+class _Rollout(msgspec.Struct, frozen=True):
+    drill_max_age_days: float = DRILL_MAX_AGE_DAYS
+
+
+class _Sealed(msgspec.Struct, frozen=True):
+    """What is read of a sealed spec here; specs from before there was such a section take its default."""
+
+    rollout: _Rollout = _Rollout()
+
+
+def drill_max_age_s(body: Path) -> float:
+    """Return the age in seconds beyond which a drill proves nothing of a body, as its sealed spec says.
+
+    Read by itself, as the supervisor asks too, and the types of the whole spec would double its start.
+    """
+    return decode((body / SPEC_IN_EFFECT).read_bytes(), _Sealed).rollout.drill_max_age_days * 86_400.0
 
 
 @dataclass(frozen=True)
 class GuardedChanges(Changes):
-    """Changes whose deploys need a proven way back in production; elsewhere what was not proven is said and logged."""
+    """Changes whose deploys need a proven way back; in a sandbox what was not proven is said and logged instead."""
 
     def deploy(self, ref: str) -> Changed:
-        """Let a release answer, as `Changes.deploy` does and raises; raises WayBackUnproven in production."""
+        """Let a release answer, as `Changes.deploy` does and raises; raises WayBackUnproven outside a sandbox."""
         services, releases = self.store()
         release = releases.get(ref).id
         row = services.get(release.name)

@@ -9,7 +9,7 @@ import typer
 
 from modelyard.cli.options import SYSTEM, Json, Overwrite, SpecFile
 from modelyard.cli.printing import Printer
-from modelyard.cli.tables import candidate_table, judgement_lines
+from modelyard.cli.tables import candidate_table, judgement_lines, passed_over_lines
 from modelyard.cli.verbs import app
 from modelyard.core.codec import encode_pretty
 from modelyard.flow.start import Wish
@@ -84,11 +84,13 @@ def run(spec: SpecFile = SYSTEM, json: Json = False) -> None:
     verbs.progress.say("")
     candidate_table(printer, built.evidence)
     printer.line()
-    judgement_lines(printer, built.evidence.evaluation.judgements)
+    evaluation = built.evidence.evaluation
+    judgement_lines(printer, evaluation.judgements)
+    passed_over_lines(printer, evaluation.passed_over)
     if built.refusal is not None:
         raise built.refusal
     assert built.release is not None
     printer.line()
     printer.line(f"Sealed {built.release.id}: {built.release.headline}")
     printer.line(f"Body {built.release.body[:16]}. Report: modelyard report {built.release.id}")
-    printer.data({"release": built.release, "judgements": built.evidence.evaluation.judgements})
+    printer.data({"release": built.release, "judgements": evaluation.judgements, "passed_over": evaluation.passed_over})

@@ -10,14 +10,16 @@ from modelyard.app.drilling import DrillReport, Drills
 from modelyard.cli.bench import EXIT
 from modelyard.cli.options import Json, Ref, words
 from modelyard.cli.printing import Printer, TerminalProgress
-from modelyard.core.drill import Drilled
-from modelyard.rollout.drills import DEFAULT_DRILLS
+from modelyard.core.drill import DEFAULT_DRILLS, Drilled
 
 
 def drill(
     ref: Ref,
     only: Annotated[
-        str, typer.Option(help=f"Which drills, with commas between; all by default: {', '.join(DEFAULT_DRILLS)}.")
+        str,
+        typer.Option(
+            help=f"Which drills, with commas between; by default those of the spec. Known: {', '.join(DEFAULT_DRILLS)}."
+        ),
     ] = "",
     json: Json = False,
 ) -> None:
@@ -27,7 +29,7 @@ def drill(
     the service that runs is left alone. What came of it is evidence of the release. Exit code 3 says that a drill
     failed, 4 that one could not be tried here.
     """
-    kinds = [kind.strip() for kind in only.split(",")] if only else DEFAULT_DRILLS
+    kinds = [kind.strip() for kind in only.split(",")] if only else None
     progress = TerminalProgress(quiet=json)
     report = Drills(progress=progress, command=words()).drill(ref, kinds)
     progress.clear()

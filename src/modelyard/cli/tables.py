@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from modelyard.cli.printing import Printer
-from modelyard.core.evidence import BuildEvidence
+from modelyard.core.evidence import BuildEvidence, PassedOver
 from modelyard.core.requirement import Judgement, Observation
 
 _MARKS = {"pass": "pass", "fail": "FAIL", "inconclusive": "HOLD"}
@@ -36,6 +36,12 @@ def judgement_lines(printer: Printer, judgements: Sequence[Judgement]) -> None:
     """Print a line a requirement."""
     for judgement in judgements:
         printer.line(f"{_MARKS[judgement.verdict]}  {judgement.reason}")
+
+
+def passed_over_lines(printer: Printer, passed_over: Sequence[PassedOver]) -> None:
+    """Print a line a requirement that was not judged."""
+    for one in passed_over:
+        printer.line(f"later {one.reason}")
 
 
 def _with_interval(seen: Observation | None) -> str:

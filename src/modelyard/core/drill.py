@@ -15,6 +15,22 @@ NotNegative = Annotated[float, msgspec.Meta(ge=0)]
 Positive = Annotated[float, msgspec.Meta(gt=0)]
 
 
+DEFAULT_DRILLS = (
+    "worker_killed",
+    "worker_hung",
+    "worker_slow",
+    "out_of_memory",
+    "nan_outputs",
+    "wrong_outputs",
+    "store_unavailable",
+    "disk_full",
+    "controller_killed",
+    "rollback_service",
+)
+WAY_BACK = "rollback_service"  # the drill that proves the way back of a deploy
+DRILL_MAX_AGE_DAYS = 30.0  # where the spec says nothing
+
+
 class Became(StrEnum):
     """What became of a request."""
 

@@ -10,7 +10,7 @@ from modelyard.core.candidate import Scored, Trial
 from modelyard.core.contract import Histogram, Prepared
 from modelyard.core.drill import DrillEvidence
 from modelyard.core.machine import Machine
-from modelyard.core.requirement import Judgement, Observation
+from modelyard.core.requirement import Judgement, Observation, Requirement
 from modelyard.core.sweep import SweepEvidence
 
 
@@ -60,12 +60,20 @@ class Parity(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     worst: tuple[ParityRow, ...] = ()
 
 
+class PassedOver(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A requirement of which a build can see nothing, and why: it was neither met nor broken."""
+
+    requirement: Requirement
+    reason: str
+
+
 class Evaluation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """All that was measured of one packed bundle on the test rows."""
 
     rows: int
     observations: tuple[Observation, ...]
     judgements: tuple[Judgement, ...]
+    passed_over: tuple[PassedOver, ...] = ()  # not judged here; records from before there was such a list have none
     slices: tuple[SliceScore, ...]
     fairness: tuple[Observation, ...]
     curves: tuple[Curve, ...]

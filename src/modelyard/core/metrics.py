@@ -24,6 +24,10 @@ class Needs(StrEnum):
     GROUPS = "groups"  # labels, predicted labels and a group column
     TIMING = "timing"  # the packed bundle, run
     BODY = "body"  # the packed bundle, weighed
+    SERVICE = "service"  # requests of a running service; nothing of it is to be seen before
+
+
+NOT_OF_ANSWERS = frozenset({Needs.TIMING, Needs.BODY, Needs.SERVICE})
 
 
 class Metric(msgspec.Struct, frozen=True, kw_only=True):
@@ -38,7 +42,7 @@ class Metric(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def needs_labels(self) -> bool:
-        return self.needs not in (Needs.TIMING, Needs.BODY) and self.name != "demographic_parity_difference"
+        return self.needs not in NOT_OF_ANSWERS and self.name != "demographic_parity_difference"
 
     @property
     def is_quality(self) -> bool:
@@ -138,5 +142,13 @@ METRICS: dict[str, Metric] = {
         ),
         _metric("memory_mb", Needs.BODY, False, "MB", _ALL, "growth of the process when the bundle is opened and run"),
         _metric("size_mb", Needs.BODY, False, "MB", _ALL, "bytes of the bundle's body, in millions"),
+        _metric(
+            "error_rate",
+            Needs.SERVICE,
+            False,
+            "share",
+            _ALL,
+            "requests that failed or that a fallback answered; seen only while a release serves",
+        ),
     )
 }

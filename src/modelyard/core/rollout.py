@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import StrEnum
 from itertools import pairwise
 from typing import Annotated
@@ -52,7 +53,8 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     def __post_init__(self) -> None:
         shares = [step.share for step in self.steps]
-        fault = _fault_of_steps(self.strategy, shares)
+        wanted = steps_wanted(self.strategy, shares)
+        fault = f"shares {shares}: {wanted}" if wanted else ""
         is_experiment = self.strategy is Strategy.EXPERIMENT
         if is_experiment is (self.primary is None):
             fault = fault or f"primary {self.primary}: an experiment has a primary metric, and nothing else has one"
@@ -66,19 +68,20 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         return self.steps[step].share if step < len(self.steps) else 1.0
 
 
-def _fault_of_steps(strategy: Strategy, shares: list[float]) -> str:
+def steps_wanted(strategy: Strategy, shares: Sequence[float]) -> str:
+    """Return which shares the steps of a strategy must have, in words; empty where they fit."""
     if strategy in (Strategy.ALL_AT_ONCE, Strategy.BLUE_GREEN):
-        return f"shares {shares}: it takes no steps" if shares else ""
+        return "it takes no steps" if shares else ""
     if strategy is Strategy.EXPERIMENT:
         fits = len(shares) == 1 and 0 < shares[0] < 1
-        return "" if fits else f"shares {shares}: one share inside (0, 1) is wanted"
+        return "" if fits else "one share inside (0, 1) is wanted"
     shadowed = strategy is Strategy.SHADOW_CANARY
     rest = shares[1:] if shadowed else shares
     rising = all(low < high for low, high in pairwise(rest))
     if rest and rising and rest[0] > 0 and rest[-1] < 1 and (not shadowed or shares[0] == 0):
         return ""
     first = "0 and then " if shadowed else ""
-    return f"shares {shares}: {first}rising shares inside (0, 1) are wanted; all of the traffic follows by itself"
+    return f"{first}rising shares inside (0, 1) are wanted; all of the traffic follows by itself"
 
 
 class Hits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

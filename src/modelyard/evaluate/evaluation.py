@@ -10,7 +10,7 @@ import numpy as np
 from modelyard.bundle.open import Answers, Bundle
 from modelyard.core.arrays import Columns
 from modelyard.core.contract import Contract, Histogram
-from modelyard.core.evidence import Confusion, Curve, Evaluation
+from modelyard.core.evidence import Confusion, Curve, Evaluation, PassedOver
 from modelyard.core.metrics import METRICS, Needs, Task
 from modelyard.core.requirement import Judgement, Observation, Requirement, Stage, Verdict
 from modelyard.errors import RequirementInconclusive, RequirementNotMet
@@ -60,6 +60,7 @@ def evaluate(
         rows=len(test),
         observations=tuple(observations),
         judgements=judged(question, test, answers, timings, rng=rng),
+        passed_over=passed_over(question.requirements),
         slices=sliced(
             contract, test, answers,
             requirements=question.requirements, objective=question.objective, confidence=CONFIDENCE, rng=rng,
@@ -102,6 +103,22 @@ def judged(
             observation = observe_requirement(requirement, question.contract, columns, answers, rng=rng)
         found.append(judge(requirement, observation))
     return tuple(found)
+
+
+def passed_over(requirements: Sequence[Requirement]) -> tuple[PassedOver, ...]:
+    """Return the requirements of which a build can see nothing, each with the reason; none of them was judged."""
+    return tuple(
+        PassedOver(requirement=one, reason=_why_not_yet(one)) for one in requirements if Stage.BUILD not in one.stages
+    )
+
+
+def _why_not_yet(requirement: Requirement) -> str:
+    later = " and ".join(f"at {stage.value}" for stage in requirement.stages)
+    if METRICS[requirement.metric].needs is Needs.SERVICE:
+        why = f"{requirement.metric} is counted while a release serves"
+    else:
+        why = f"{requirement.metric} has a margin against the stable release and no bound of its own"
+    return f"{why}: not judged at build, neither met nor broken; judged {later}."
 
 
 def require(judgements: Sequence[Judgement], *, where: str) -> None:

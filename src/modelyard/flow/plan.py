@@ -5,6 +5,7 @@ from __future__ import annotations
 from modelyard.core.metrics import Task
 from modelyard.flow.build import prepare
 from modelyard.flow.ports import Ports
+from modelyard.flow.projection import newest, rollout_lines
 from modelyard.flow.stage import StageLog
 from modelyard.flow.translate import check_against_data
 from modelyard.plan.outline import Section, outline
@@ -13,7 +14,11 @@ from modelyard.spec.load import LoadedSpec
 
 
 def plan(loaded: LoadedSpec, ports: Ports) -> tuple[Section, ...]:
-    """Return the plan of a build; the data is loaded, checked and split for it, and kept for the run."""
+    """Return the plan of a build and of the rollout after it.
+
+    The data is loaded, checked and split for it, and kept for the run. Raises: as `build` up to there; UsageError
+    where the primary metric of an experiment cannot be compared while serving.
+    """
     spec = loaded.spec
     prepared, _, _ = prepare(loaded, ports, StageLog(ports))
     check_against_data(loaded, prepared.contract)
@@ -26,6 +31,7 @@ def plan(loaded: LoadedSpec, ports: Ports) -> tuple[Section, ...]:
         requirements=spec.requirement_records(),
         threshold=_threshold(loaded, prepared.contract.task),
         fallback=[in_words(one) for one in spec.serving.fallback],
+        rollout=tuple(rollout_lines(spec, newest(ports.releases, spec.name))),
     )
 
 

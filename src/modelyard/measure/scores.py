@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeVar
 
-from modelyard.core.metrics import METRICS, Metric, Needs
+from modelyard.core.metrics import METRICS, NOT_OF_ANSWERS, Metric, Needs
 from modelyard.errors import DataError, UnknownName
 from modelyard.measure import classification, fairness, probability, ranking, regression
 from modelyard.measure.outcome import Outcome
@@ -41,7 +41,9 @@ def find(metric_name: str) -> Metric:
     if metric_name not in METRICS:
         raise UnknownName("metric", metric_name, tuple(METRICS))
     metric = METRICS[metric_name]
-    if metric.needs in (Needs.TIMING, Needs.BODY):
+    if metric.needs is Needs.SERVICE:
+        raise DataError(f"`{metric_name}` is counted while a release serves, not computed from answers.")
+    if metric.needs in NOT_OF_ANSWERS:
         raise DataError(f"`{metric_name}` is measured on the packed bundle, not computed from answers.")
     return metric
 

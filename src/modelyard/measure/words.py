@@ -71,6 +71,8 @@ def _count_words(observation: Observation) -> str:
     count = f"{observation.samples:,}".replace(",", " ")
     if metric is not None and metric.needs is Needs.TIMING:
         return f"{count} timings"
+    if metric is not None and metric.needs is Needs.SERVICE:
+        return f"{count} requests"
     if metric is not None and metric.needs is Needs.GROUPS:
         return f"{count} rows in the smallest group"
     return f"{count} row{'' if observation.samples == 1 else 's'}"

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import msgspec
 
 from modelyard.core.contract import Contract, Kind, Part, Prepared, Role
-from modelyard.core.metrics import METRICS, Needs
+from modelyard.core.metrics import METRICS, NOT_OF_ANSWERS
 from modelyard.core.requirement import Requirement, Stage
 from modelyard.core.space import Budget, Choice, Dimension, Fixed, Plan
 from modelyard.plan.resolution import half_width
@@ -32,6 +32,7 @@ class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 def outline(
     *, name: str, objective: str, prepared: Prepared, plans: Sequence[Plan], budget: Budget,
     requirements: Sequence[Requirement], threshold: str, fallback: Sequence[str],
+    rollout: Sequence[str],
 ) -> tuple[Section, ...]:  # fmt: skip
     """Return what a run will do and check, and why."""
     return (
@@ -44,6 +45,7 @@ def outline(
         Section(title="Checks", lines=tuple(_checks(requirements, prepared))),
         Section(title="Always", lines=_ALWAYS),
         Section(title="Way back", lines=tuple(fallback)),
+        Section(title="Rollout", lines=tuple(rollout)),
         Section(title="Outcome", lines=(f"a release of `{name}`, or the reasons why there is none",)),
     )
 
@@ -140,7 +142,7 @@ def _sentence(requirement: Requirement) -> str:
 
 def _projection(requirement: Requirement, prepared: Prepared) -> str:
     metric = METRICS[requirement.metric]
-    if Stage.BUILD not in requirement.stages or metric.needs in (Needs.TIMING, Needs.BODY) or requirement.slice:
+    if Stage.BUILD not in requirement.stages or metric.needs in NOT_OF_ANSWERS or requirement.slice:
         return ""
     width = half_width(requirement, prepared)
     if width is None or requirement.bound is None:

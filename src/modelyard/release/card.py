@@ -145,7 +145,8 @@ def _choice(build: BuildEvidence) -> Iterator[str]:
 
 
 def _requirements(build: BuildEvidence) -> Iterator[str]:
-    if not build.evaluation.judgements:
+    evaluation = build.evaluation
+    if not evaluation.judgements and not evaluation.passed_over:
         return
     target = build.prepared.contract.target
     rows = [
@@ -155,9 +156,13 @@ def _requirements(build: BuildEvidence) -> Iterator[str]:
             text(words.measured(j.observation, target)),
             text(j.observation.method),
         )
-        for j in build.evaluation.judgements
+        for j in evaluation.judgements
     ]
-    yield from ("## Requirements", "", *_table(("Requirement", "Verdict", "Measured on test rows", "Method"), rows), "")
+    yield from ("## Requirements", "")
+    if rows:
+        yield from (*_table(("Requirement", "Verdict", "Measured on test rows", "Method"), rows), "")
+    for one in evaluation.passed_over:
+        yield from (f"Not judged at build: {text(words.requirement(one.requirement))}. {prose(one.reason)}", "")
 
 
 def _quality(build: BuildEvidence) -> Iterator[str]:

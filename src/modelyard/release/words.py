@@ -113,6 +113,8 @@ def samples(observation: Observation) -> str:
         return ""
     if known.needs is Needs.TIMING:
         return counted(observation.samples, "timing")
+    if known.needs is Needs.SERVICE:
+        return counted(observation.samples, "request")
     if known.needs is Needs.GROUPS:
         return counted(observation.samples, "row in the smallest group", "rows in the smallest group")
     return counted(observation.samples, "row")

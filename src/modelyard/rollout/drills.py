@@ -8,24 +8,10 @@ from contextlib import AbstractContextManager
 from msgspec.structs import replace
 
 from modelyard.core.clock import Clock, stamp
-from modelyard.core.drill import Became, Drilled, Outcome, Sign
+from modelyard.core.drill import DEFAULT_DRILLS, Became, Drilled, Outcome, Sign
 from modelyard.core.ports import Progress, Rehearsal
 from modelyard.errors import CannotRehearse, ModelyardError, UsageError
 from modelyard.rollout.drills_judge import DECIDED, Course, as_before, judge
-
-DEFAULT_DRILLS = (
-    "worker_killed",
-    "worker_hung",
-    "worker_slow",
-    "out_of_memory",
-    "nan_outputs",
-    "wrong_outputs",
-    "store_unavailable",
-    "disk_full",
-    "controller_killed",
-    "rollback_service",
-)
-DRILL_MAX_AGE_S = 30 * 86_400.0
 
 LIMIT_S = 30.0  # to recover from a failure, the person's part in it too
 ROLLBACK_LIMIT_S = 5.0  # to go back, from the decision

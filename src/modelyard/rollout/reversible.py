@@ -9,7 +9,7 @@ from modelyard.core.drill import DrillEvidence, Outcome
 from modelyard.core.evidence import Evidence
 from modelyard.core.machine import Machine
 
-REFUSING = frozenset({"production"})  # environments in which a change without a proven way back is not made
+SANDBOX = "sandbox"  # the one environment in which a change without a proven way back is made, and logged
 
 
 def why_unproven(
@@ -49,7 +49,7 @@ def check_way_back(
 ) -> str | None:
     """Return why a change must not be made in an environment; None where it may.
 
-    Production refuses what is not proven. Elsewhere the change goes on, and whoever makes it says and logs what
-    `why_unproven` has to say.
+    Every environment but the sandbox refuses what is not proven. In the sandbox the change goes on, and whoever
+    makes it says and logs what `why_unproven` has to say.
     """
-    return why_unproven(evidence, kind, machine, max_age_s, now) if environment in REFUSING else None
+    return None if environment == SANDBOX else why_unproven(evidence, kind, machine, max_age_s, now)

@@ -25,6 +25,7 @@ from modelyard.spec.fallback import (
 )
 from modelyard.spec.parameters import PARAMETERS, Algorithm
 from modelyard.spec.requirements import RequirementSpec, ThresholdSpec
+from modelyard.spec.rollout import RolloutSpec, StepSpec
 from modelyard.spec.schema import schema
 from modelyard.spec.section import Section
 from modelyard.spec.serving import ServingSpec
@@ -54,6 +55,8 @@ _PAGES: Sequence[tuple[str, type[Section]]] = (
     ("serving.fallback[].cases[].then, serving.fallback[].otherwise", Answer),
     ("serving.fallback[]: constant", ConstantFallback),
     ("serving.fallback[]: refuse", RefuseFallback),
+    ("rollout", RolloutSpec),
+    ("rollout.steps[]", StepSpec),
 )
 
 MOST_NAMES = 8  # that stand in a table; metrics have a table of their own
@@ -126,7 +129,7 @@ def _default(name: str, field: dict[str, Any], required: Sequence[str]) -> str:
     value = field["default"]
     if name == "candidates":
         return "every built-in algorithm"
-    return "as below" if name in ("split", "budget", "serving") else f"`{flow(value)}`"
+    return "as below" if name in ("split", "budget", "serving", "rollout") else f"`{flow(value)}`"
 
 
 def _parameters(algorithm: Algorithm) -> str:

@@ -61,6 +61,8 @@ def _in_effect(system: System) -> Mapping[Place, str]:
         told[("budget", "seconds")] = number(seconds)
     test, calibrate, _ = system.split_shares()
     told[("data", "split", "test")], told[("data", "split", "calibrate")] = number(test), number(calibrate)
+    if not system.rollout.steps:
+        told[("rollout", "steps")] = flow([one.model_dump(mode="json") for one in system.rollout.steps_in_effect()])
     for index, candidate in enumerate(system.candidates):
         told[("candidates", index, "name")] = candidate.called
         told[("candidates", index, "calibrate")] = flow(candidate.plan(calibrate=calibrate > 0).calibrate)

@@ -10,11 +10,13 @@ from modelyard.core.contract import Kind, Role
 from modelyard.core.data_plan import Format
 from modelyard.core.machine import cores, memory_mb
 from modelyard.core.metrics import Task
+from modelyard.core.rollout import Strategy
 from modelyard.spec.budget import DEFAULT_SECONDS
 from modelyard.spec.candidates import CandidateSpec
 from modelyard.spec.explain import in_words
 from modelyard.spec.parameters import BUILT_IN, PARAMETERS
 from modelyard.spec.requirements import DEFAULT_OBJECTIVE, RequirementSpec
+from modelyard.spec.rollout import DEFAULT_STEPS
 from modelyard.spec.section import Section
 from modelyard.spec.system import System
 from modelyard.spec.task import ModelType
@@ -82,6 +84,7 @@ def starter(
                 "endpoint": f"/api/v1/{name.replace('_', '-')}",
                 "fallback": (_fallback(task_type, told),),
             },
+            "rollout": {"steps": DEFAULT_STEPS[Strategy.CANARY]},
         }
     )
     reasons: dict[tuple[str, ...], str] = {
@@ -156,7 +159,16 @@ def _block(place: tuple[str, ...], section: Section, reasons: Mapping[tuple[str,
                 yield f"{indent}  - {flow(one.model_dump(mode='json', exclude_defaults=True) | _tag(one))}"
         else:
             plain = section.model_dump(mode="json", include={name})[name]
-            yield from _line(f"{indent}{name}: {flow(plain)}", comment, indent)
+            yield from _plain(f"{indent}{name}:", plain, comment, indent)
+
+
+def _plain(text: str, value: Any, comment: str, indent: str) -> Iterator[str]:
+    """Yield a value on one line, or an item a line where a list is too long for it."""
+    if isinstance(value, list) and len(text) + len(flow(value)) >= WIDTH:
+        yield from _line(text, comment, indent)
+        yield from (f"{indent}  - {flow(one)}" for one in value)
+    else:
+        yield from _line(f"{text} {flow(value)}", comment, indent)
 
 
 def _also(kind: type[Section], *apart: str) -> Iterator[str]:

@@ -115,7 +115,9 @@ def _stages(metric: Metric, *, bounded: bool) -> dict[Stage, Estimator]:
         served = estimator("labelled requests" if metric.needs_labels else "requests", Inference.ALWAYS_VALID)
         later = {Stage.ROLLOUT: served, Stage.LIVE: served}
     # A margin alone speaks of a stable release: there is none at build, and none to compare with later.
-    return {Stage.BUILD: build, **later} if bounded else {Stage.ROLLOUT: later[Stage.ROLLOUT]}
+    if not bounded:
+        return {Stage.ROLLOUT: later[Stage.ROLLOUT]}
+    return later if metric.needs is Needs.SERVICE else {Stage.BUILD: build, **later}
 
 
 class ThresholdSpec(Section):

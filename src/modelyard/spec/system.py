@@ -11,6 +11,7 @@ from pydantic import Field
 from modelyard.core import codec
 from modelyard.core.metrics import Task
 from modelyard.core.requirement import Requirement
+from modelyard.core.rollout import Policy, Strategy
 from modelyard.core.space import Plan
 from modelyard.spec.budget import BudgetSpec, check_budget
 from modelyard.spec.candidates import (
@@ -35,6 +36,7 @@ from modelyard.spec.requirements import (
     check_threshold,
     threshold_in_effect,
 )
+from modelyard.spec.rollout import RolloutSpec, check_rollout
 from modelyard.spec.section import Section
 from modelyard.spec.serving import ServingSpec, check_serving
 from modelyard.spec.task import TaskSpec, check_task
@@ -63,7 +65,7 @@ class System(Section):
     goal: str = Field(default="", max_length=10_000, description="What the system is for, in words; shown on the card.")
     environment: Environment = Field(
         default=Environment.SANDBOX,
-        description="Where it lives; a sandbox skips tickets and approvals, and logs that it did.",
+        description="Where it lives; a sandbox skips tickets, approvals and proven ways back, and logs that it did.",
     )
     seed: int = Field(default=0, ge=0, le=2**32 - 1, description="Seed of everything random.")
     task: TaskSpec = Field(description="What the model answers.")
@@ -91,6 +93,9 @@ class System(Section):
     serving: ServingSpec = Field(
         default=ServingSpec(), description="How a release is served, and what answers when it cannot."
     )
+    rollout: RolloutSpec = Field(
+        default=RolloutSpec(), description="How a release takes over from the one before, and what is rehearsed."
+    )
 
     def objective_for(self, task: Task) -> str:
         """Return the metric that the search makes as good as it can."""
@@ -112,6 +117,10 @@ class System(Section):
         """Return the candidates as the search sees them, a baseline among them."""
         rows = self.split_shares()[1] > 0
         return tuple(one.plan(calibrate=rows) for one in with_baseline(self.candidates))
+
+    def policy(self, strategy: Strategy | None = None) -> Policy:
+        """Return the pace of a rollout, by the spec's strategy or by another; raises as `RolloutSpec.policy`."""
+        return self.rollout.policy(strategy, keep_warm_s=self.serving.keep_warm_s)
 
     def canonical(self) -> bytes:
         """Return the spec with all its defaults as canonical JSON."""
@@ -142,3 +151,5 @@ def check(system: System, world: World) -> Iterator[Fault]:
     yield from check_candidate_names(system.candidates)
     yield from check_budget(system.budget, world)
     yield from check_serving(system.serving, system.task)
+    in_sandbox = system.environment is Environment.SANDBOX
+    yield from check_rollout(system.rollout, system.requirements, in_sandbox=in_sandbox)
