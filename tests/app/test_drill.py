@@ -10,12 +10,14 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from msgspec.structs import replace
 
 from modelyard.app.guardian import marked
+from modelyard.app.way_back import drill_max_age_s
 from modelyard.bundle.format import MANIFEST, SPEC_IN_EFFECT, FileEntry, Manifest
 from modelyard.core.clock import SystemClock, stamp
 from modelyard.core.codec import decode, digest, encode
@@ -27,6 +29,10 @@ from tests.journeys.making import Place, ours
 from tests.journeys.own import until
 from tests.journeys.shared import copy_of
 
+SPEC = {
+    "environment": "production",
+    "rollout": {"drills": ["rollback_service", "worker_killed"], "drill_max_age_days": 3},
+}
 BEHIND, PRODUCTION = ReleaseId(name="shop", number=1), "shop@2"
 
 
@@ -40,7 +46,7 @@ def own(shop: Place, tmp_path_factory: pytest.TempPathFactory) -> Place:
         shutil.copytree(store.releases.body(BEHIND), folder)
         for path in (folder, *folder.iterdir()):
             path.chmod(0o700)
-        data = encode(json.loads((folder / SPEC_IN_EFFECT).read_bytes()) | {"environment": "production"})
+        data = encode(json.loads((folder / SPEC_IN_EFFECT).read_bytes()) | SPEC)
         (folder / SPEC_IN_EFFECT).write_bytes(data)
         manifest = decode((folder / MANIFEST).read_bytes(), Manifest)
         files = manifest.files | {SPEC_IN_EFFECT: FileEntry(size=len(data), sha256=digest(data))}
@@ -64,9 +70,9 @@ def drills_of(place: Place, ref: str) -> list[DrillEvidence]:
     return [record.payload for _, record in records if isinstance(record.payload, DrillEvidence)]
 
 
-def drilled_here(place: Place, id: ReleaseId, outcome: Outcome) -> None:
+def drilled_here(place: Place, id: ReleaseId, outcome: Outcome, *, days_ago: float = 0.0) -> None:
     """Put a drill of the way back on a release's record."""
-    now = stamp(SystemClock().now())
+    now = stamp(SystemClock().now() - timedelta(days=days_ago))
     done = Drilled(kind="rollback_service", outcome=outcome, why="as it went", began=now, limit_s=5.0, sent=9)
     payload = DrillEvidence(machine=fingerprint(), rate=50.0, way_back="shop@2", drills=(done,))
     with place.app.store() as store:
@@ -74,8 +80,8 @@ def drilled_here(place: Place, id: ReleaseId, outcome: Outcome) -> None:
         store.releases.evidence(id, append=Evidence(release=str(id), body=body, recorded=now, payload=payload))
 
 
-def test_two_drills_pass_on_copies_and_are_on_record(own: Place) -> None:
-    done = own.quick("drill", PRODUCTION, "--only", "rollback_service,worker_killed", "--json")
+def test_the_drills_of_the_spec_pass_on_copies_and_are_on_record(own: Place) -> None:
+    done = own.quick("drill", PRODUCTION, "--json")
     assert done.code == 0, done.out
     killed, back = done.json["evidence"]["drills"]
     assert (killed["kind"], back["kind"]) == ("worker_killed", "rollback_service")
@@ -98,17 +104,27 @@ def test_an_unknown_drill_starts_nothing(own: Place) -> None:
     assert refused.code == 2 and "There is no drill `worker_tired`" in refused.err
 
 
+def test_how_long_a_drill_counts_is_what_the_sealed_spec_says(own: Place, tmp_path: Path) -> None:
+    with own.app.store() as store:
+        bodies = [store.releases.body(store.releases.get(ref).id) for ref in ("shop@1", PRODUCTION)]
+    assert [drill_max_age_s(body) / 86_400 for body in bodies] == [30, 3]
+    (tmp_path / SPEC_IN_EFFECT).write_text('{"modelyard": 1, "name": "shop"}')  # from before there was such a line
+    assert drill_max_age_s(tmp_path) / 86_400 == 30
+
+
 def test_production_deploys_only_what_can_be_taken_back(own: Place) -> None:
     assert own.call("serve", PRODUCTION, "--port", "0", "--detach").code == 0
     refused = own.quick("deploy", "shop@1")
     assert refused.code == 2 and "modelyard drill shop@1" in refused.err and "never" in refused.err
+    drilled_here(own, BEHIND, Outcome.PASSED, days_ago=31)
+    assert "more than 30" in own.quick("deploy", "shop@1").err
     drilled_here(own, BEHIND, Outcome.FAILED)
     assert "did not pass" in own.quick("deploy", "shop@1").err
     drilled_here(own, BEHIND, Outcome.PASSED)
     deployed = own.quick("deploy", "shop@1", "--json")
     assert deployed.code == 0 and deployed.json["warnings"] == []
     lines = [one["outcome"] for one in own.quick("audit", "--json").json if one["operation"] == "deploy"]
-    assert lines == ["started", "refused", "started", "refused", "started", "done"]
+    assert lines == [*["started", "refused"] * 3, "started", "done"]
 
 
 def test_a_sandbox_goes_on_and_says_what_it_skipped(own: Place) -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
 from modelyard.core.requirement import Slice, Stage, Verdict
 from modelyard.errors import RequirementInconclusive, RequirementNotMet
 from modelyard.evaluate.choose import choose
-from modelyard.evaluate.evaluation import judged, require
+from modelyard.evaluate.evaluation import judged, passed_over, require
 from modelyard.evaluate.timing import observe_timings
 from tests.evaluate.making import answers_of, contender, guess, question, requirement, table, timings
 
@@ -104,3 +105,16 @@ def test_timings_are_told_in_the_units_of_their_metrics() -> None:
     assert value["cost_per_thousand"] == pytest.approx(0.002 * 1000 / 3600 * 0.36)
     assert value["memory_mb"] == 12.5 and value["size_mb"] == 2.0
     assert seen["latency_p95_ms"].samples == 1000 and seen["size_mb"].low == seen["size_mb"].high == 2.0
+
+
+def test_what_a_build_cannot_see_is_passed_over_with_its_reason_and_lets_the_release_pass() -> None:
+    errors = requirement("error_rate", 0.01, stage=Stage.ROLLOUT)
+    against = replace(requirement("accuracy", 0.9, stage=Stage.ROLLOUT), bound=None, margin=0.01)
+    asked = question(requirement("accuracy", 0.5), errors, against)
+    found = judged(asked, VALID, GOOD, timings(), rng=np.random.default_rng(0))
+    assert [one.requirement.metric for one in found] == ["accuracy"]
+    require(found, where="here")
+    serving, margin = passed_over(asked.requirements)
+    assert serving.requirement == errors and "counted while a release serves" in serving.reason
+    assert margin.requirement == against and "a margin against the stable release" in margin.reason
+    assert all("neither met nor broken" in one.reason for one in (serving, margin))

@@ -210,6 +210,8 @@ def test_a_class_never_answered_counts_as_zero_precision() -> None:
 
 
 def test_a_metric_of_the_bundle_is_not_computed_from_answers() -> None:
+    with pytest.raises(DataError, match="counted while a release serves"):
+        score("error_rate", binary(10))
     with pytest.raises(DataError, match="measured on the packed bundle"):
         score("latency_p95_ms", binary(10))
 

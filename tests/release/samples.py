@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 import numpy as np
+from msgspec.structs import replace
 
 from modelyard.core.contract import Prepared
 from modelyard.core.evidence import (
@@ -17,6 +18,7 @@ from modelyard.core.evidence import (
     Lineage,
     Parity,
     ParityRow,
+    PassedOver,
     Payload,
     SliceScore,
 )
@@ -120,6 +122,13 @@ def requirement(
             Stage.LIVE: Estimator(measure=metric, population="labelled requests", inference=Inference.ALWAYS_VALID),
         },
     )
+
+
+def not_yet(build: BuildEvidence) -> BuildEvidence:
+    """Return a build with a requirement of which it could see nothing."""
+    required = requirement("error_rate", Direction.AT_MOST, 0.01)
+    one = PassedOver(requirement=required, reason="error_rate is counted while a release serves: not judged at build.")
+    return replace(build, evaluation=replace(build.evaluation, passed_over=(one,)))
 
 
 def judged(required: Requirement, seen: Observation) -> Judgement:

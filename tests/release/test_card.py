@@ -98,3 +98,10 @@ def test_a_release_without_a_build_has_a_short_card() -> None:
 
 def test_the_same_evidence_gives_the_same_card() -> None:
     assert written(samples.binary()) == written(samples.binary())
+
+
+@pytest.mark.parametrize("judged", [True, False])
+def test_a_requirement_that_was_not_judged_stands_on_the_card_with_the_reason(judged: bool) -> None:
+    build = samples.not_yet(samples.binary())
+    text = written(build if judged else replace(build, evaluation=replace(build.evaluation, judgements=())))
+    assert "Not judged at build: error_rate at most 0.01. error_rate is counted while a release serves" in text

@@ -109,3 +109,9 @@ def test_the_report_travels_as_json() -> None:
 def test_control_characters_of_a_spec_do_not_reach_the_terminal() -> None:
     found = diff(view(samples.binary()), view(samples.binary(), 2, spec_text="name: \x1b[31mred\n"))
     assert "\x1b" not in found.text
+
+
+def test_a_requirement_that_a_build_could_not_judge_is_a_change_of_verdicts() -> None:
+    found = diff(view(samples.binary()), view(samples.not_yet(samples.binary()), 2))
+    (change,) = found.verdicts
+    assert change.name == "error_rate at most 0.01" and change.after == "not judged at build"

@@ -275,3 +275,13 @@ def test_the_newest_build_is_shown_when_a_body_was_built_twice() -> None:
 def test_a_fallback_that_did_not_answer_is_said_to_have_failed() -> None:
     evidence = [samples.recorded(samples.fallback(answered=False), kind="fallback")]
     assert "Did not answer" in report.render(samples.release(), evidence, "")
+
+
+@pytest.mark.parametrize("judged", [True, False])
+def test_a_requirement_that_was_not_judged_is_named_and_neither_met_nor_broken(judged: bool) -> None:
+    build = samples.not_yet(samples.binary())
+    build = build if judged else replace(build, evaluation=replace(build.evaluation, judgements=()))
+    text = rendered(build)
+    assert Page(text).faults == []
+    assert "Not judged at build:" in text and "counted while a release serves" in text
+    assert "Not judged at build:" not in rendered(samples.binary())

@@ -108,6 +108,18 @@ def test_requirements_that_cannot_hold_are_told(tmp_path: Path, line: str, told:
     assert told in fault(tmp_path, line)
 
 
+def test_a_rate_of_errors_is_for_a_running_service_alone(tmp_path: Path) -> None:
+    bounded, against = (
+        records(tmp_path, f"metric: error_rate, {bound}")[0] for bound in ("at_most: 0.01", "margin: 0.01")
+    )
+    assert list(bounded.stages) == [Stage.ROLLOUT, Stage.LIVE] and list(against.stages) == [Stage.ROLLOUT]
+    found = bounded.stages[Stage.ROLLOUT]
+    assert (found.measure, found.population, found.inference) == ("error_rate", "requests", Inference.ALWAYS_VALID)
+    assert not bounded.needs_labels
+    assert "a slice for error_rate" in fault(tmp_path, "metric: error_rate, at_most: 0.01, slice: a=b")
+    assert "wanted one of" in only(tmp_path, LEAST + "objective: error_rate\n")
+
+
 def test_r2_has_no_lower_end(tmp_path: Path) -> None:
     (record,) = records(tmp_path, "metric: r2, at_least: -3", base=REGRESSION)
     assert record.bound == -3

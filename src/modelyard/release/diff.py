@@ -177,7 +177,8 @@ def _model_facts(build: BuildEvidence) -> dict[str, str]:
 
 
 def _verdicts(build: BuildEvidence) -> dict[str, str]:
-    return {words.requirement(j.requirement): j.verdict.value for j in build.evaluation.judgements}
+    judged = {words.requirement(j.requirement): j.verdict.value for j in build.evaluation.judgements}
+    return judged | {words.requirement(one.requirement): "not judged at build" for one in build.evaluation.passed_over}
 
 
 def _body_facts(view: ReleaseView) -> dict[str, str]:
