@@ -93,6 +93,14 @@ def test_a_build_tells_rates_and_the_share_of_requests_that_count(tmp_path: Path
     assert seen["roc_auc"].seen == pytest.approx(min(positive, 1 - positive))
 
 
+def test_the_margin_of_a_percentile_is_planned_by_the_shares_beyond_it(tmp_path: Path) -> None:
+    required = "requirements: [{metric: latency_p95_ms, margin: 0.5}]\n"
+    spec = spec_of(tmp_path, required=required)
+    found = observed(claims(spec.requirement_records(), spec.policy()), samples.binary())["latency_p95_ms~stable"]
+    assert found.mean == pytest.approx(0.05) and found.other is not None and 0 <= found.other < 0.05
+    assert any("latency_p95_ms~stable: about" in line for line in lines(spec))
+
+
 def test_the_deviation_of_a_row_follows_from_the_interval_of_its_mean(tmp_path: Path) -> None:
     required = "requirements: [{metric: mae, at_most: 30}, {metric: rmse, at_most: 50}]\n"
     spec = spec_of(tmp_path, base=REGRESSION, required=required)

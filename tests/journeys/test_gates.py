@@ -42,6 +42,14 @@ def test_a_requirement_not_met_is_exit_code_3_with_the_evidence_and_nothing_is_s
     assert any("0.995" in reason for reason in told.json["reasons"])
 
 
+@pytest.mark.parametrize("command", ["plan", "run"])
+def test_an_experiment_that_could_not_compare_is_refused_before_anything_is_built(place: Place, command: str) -> None:
+    required = QUICK.replace("{metric: roc_auc, at_least: 0.7}", "{metric: average_precision, at_least: 0.7}")
+    done = place.but(f"{required}rollout: {{strategy: experiment, primary: average_precision}}\n").quick(command)
+    assert done.code == 2 and "`average_precision` cannot be compared while serving" in done.err
+    assert nothing_sealed(place)
+
+
 def test_the_exit_code_of_a_gate_stays_true_when_nobody_reads(place: Place) -> None:
     reader, writer = os.pipe()
     os.close(reader)

@@ -81,6 +81,16 @@ def test_a_bound_on_a_gap_is_planned_on_the_candidates_rows() -> None:
     assert told.steps[0].usual_hours is not None
 
 
+def test_the_more_a_margin_of_a_percentile_leaves_the_fewer_requests_it_takes() -> None:
+    latency = requirement("latency_p95_ms", margin=5.0)
+
+    def usual(beyond: float) -> float:
+        seen = OBSERVED_ERRORS | {"latency_p95_ms~stable": Observed(mean=0.05, other=beyond)}
+        return plan([latency], CANARY, seen, requests_per_s=10.0).steps[0].claims[0].usual or float("inf")
+
+    assert usual(0.01) < usual(0.03) < usual(0.05) == float("inf")
+
+
 def test_no_traffic_is_refused() -> None:
     with pytest.raises(UsageError, match="above 0"):
         plan(FIVE, CANARY, OBSERVED, requests_per_s=0.0)

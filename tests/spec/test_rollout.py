@@ -13,7 +13,8 @@ from modelyard.core.drill import DEFAULT_DRILLS
 from modelyard.core.rollout import Step, Strategy
 from modelyard.errors import UsageError
 from modelyard.spec import explain, reopen
-from modelyard.spec.rollout import RolloutSpec, StepSpec
+from modelyard.spec.requirements import RequirementSpec
+from modelyard.spec.rollout import RolloutSpec, StepSpec, check_rollout
 from tests.spec.making import LEAST, faults, loaded, only
 
 ACCURACY = "requirements:\n  - {metric: accuracy, at_least: 0.8}\n  - {metric: recall, margin: 0.1}\n"
@@ -47,6 +48,26 @@ def test_any_strategy_can_be_asked_for_and_has_steps_that_fit_it(own: Strategy, 
     is_experiment = (asked or own) is Strategy.EXPERIMENT
     assert policy.strategy is (asked or own)
     assert (policy.primary, policy.guardrails) == (("accuracy", ("recall~stable",)) if is_experiment else (None, ()))
+
+
+@given(
+    strategy=st.sampled_from(Strategy),
+    shares=st.lists(st.sampled_from([0.0, 0.01, 0.1, 0.5, 0.99]), max_size=3),
+    primary=st.sampled_from([None, "accuracy", "size_mb", "nothing"]),
+    guardrails=st.lists(st.sampled_from(["accuracy", "size_mb", "nothing"]), max_size=2),
+)
+def test_a_section_without_a_fault_always_gives_a_policy(
+    strategy: Strategy, shares: list[float], primary: str | None, guardrails: list[str]
+) -> None:
+    section = RolloutSpec(
+        strategy=strategy,
+        steps=tuple(StepSpec(share=share) for share in shares),
+        primary=primary,
+        guardrails=tuple(guardrails),
+    )
+    lines = (RequirementSpec(metric="accuracy", at_least=0.8), RequirementSpec(metric="size_mb", at_most=9.0))
+    if not list(check_rollout(section, lines, in_sandbox=True)):
+        assert section.policy(keep_warm_s=0.0).strategy is strategy
 
 
 def test_the_own_steps_are_kept_where_the_own_strategy_is_asked_for() -> None:

@@ -31,6 +31,7 @@ from modelyard.flow.stage import StageLog
 from modelyard.flow.sweep import swept
 from modelyard.flow.translate import check_against_data, data_plan, label_rules, value_of
 from modelyard.release.pack import body_digest
+from modelyard.rollout.claims import claims
 from modelyard.serve.guard.fallback import order
 from modelyard.spec.load import LoadedSpec
 from modelyard.spec.system import Environment
@@ -55,9 +56,11 @@ def build(loaded: LoadedSpec, ports: Ports) -> Built:
     """Build a spec into a sealed release.
 
     A build whose requirements do not let it pass has no release and says why in `refusal`.
-    Raises: SpecFaults, DataError, TrainError, ParityBroken, BundleFormat where a fallback could not answer.
+    Raises: SpecFaults, DataError, TrainError, ParityBroken, BundleFormat where a fallback could not answer,
+    UsageError without the ticket of a change, or where an experiment could not compare its primary metric.
     """
     skipped = check_ticket(loaded, ports.change_ticket)
+    claims(loaded.spec.requirement_records(), loaded.spec.policy())  # raises where an experiment could not compare
     run = ports.runs.begin(loaded.spec.name, loaded.digest)
     with ports.audit.change("run", resources=(loaded.spec.name, run), rollback_available=True) as note:
         note["skipped"] = skipped

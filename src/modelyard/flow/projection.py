@@ -90,7 +90,7 @@ def _observed(claim: Claim, evaluation: Evaluation) -> Observed | None:
     if claim.kind is Kind.GAP:
         return _gap(required, evaluation)
     if LATENCY.fullmatch(required.metric):
-        return _beyond(required, evaluation) if claim.against is not Against.MARGIN else None
+        return _beyond(claim, evaluation)
     seen = _find(required, evaluation)
     counted = _counted(required, evaluation)
     if seen is None or seen.value is None or required.metric == "median_absolute_error" or not 0 < counted <= 1:
@@ -124,12 +124,21 @@ def _mean(seen: Observation, value: float, counted: float) -> Observed | None:
     return Observed(mean=value, spread=deviation, seen=counted)
 
 
-def _beyond(required: Requirement, evaluation: Evaluation) -> Observed | None:
-    """Return the share of calls that took longer than the bound."""
-    curve = next((one for one in evaluation.curves if one.name == "latency"), None)
-    if curve is None or required.bound is None:
+def _beyond(claim: Claim, evaluation: Evaluation) -> Observed | None:
+    """Return the share of calls that took longer than the bound, or than the percentile and the margin beyond it."""
+    required, curve = claim.requirement, next((one for one in evaluation.curves if one.name == "latency"), None)
+    percentile = LATENCY.fullmatch(required.metric)
+    if curve is None or percentile is None:
         return None
-    return Observed(mean=1 - float(np.interp(required.bound, curve.x, curve.y, left=0.0, right=1.0)))
+
+    def share(ms: float) -> float:
+        return 1 - float(np.interp(ms, curve.x, curve.y, left=0.0, right=1.0))
+
+    if claim.against is Against.MARGIN:
+        below = int(percentile[1]) / 100
+        slowest = float(np.interp(below, curve.y, curve.x))
+        return Observed(mean=1 - below, other=share(slowest + (required.margin or 0.0)))
+    return None if required.bound is None else Observed(mean=share(required.bound))
 
 
 def _counted(required: Requirement, evaluation: Evaluation) -> float:

@@ -28,6 +28,7 @@ class Observed(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     Of a rate its share, of a mean also the standard deviation of a row. Of a gap the rates of the two
     groups that are farthest apart: `mean` and `other`, with `part` of the rows of both in the first.
+    Of the margin of a percentile: the share beyond the percentile, and as `other` that beyond it and the margin.
     """
 
     mean: float
@@ -135,16 +136,17 @@ def _needed(claim: Claim, known: Observed, share: float, level: float) -> tuple[
     """Return the rows that the test of a claim needs, None where it never passes, and such rows in a request."""
     if claim.kind is Kind.GAP:
         return _needed_of_gap(claim, known, share, level)
-    assumed = Assumed(mean=known.mean, spread=known.spread)
+    stable = candidate = Assumed(mean=known.mean, spread=known.spread)
     if claim.kind is Kind.RATE:
-        assumed = Assumed(mean=min(max(known.mean, _LEAST_RATE), 1 - _LEAST_RATE))
-    if not _is_within(claim.allowance, assumed.mean):
+        stable = Assumed(mean=_inside(known.mean))
+        candidate = stable if known.other is None else Assumed(mean=_inside(known.other))
+    if not _is_within(claim.allowance, stable.mean):
         return None, 1.0
-    return samples_for(claim.allowance, assumed, assumed, level=level, power=POWER, share=share), 1.0
+    return samples_for(claim.allowance, stable, candidate, level=level, power=POWER, share=share), 1.0
 
 
 def _needed_of_gap(claim: Claim, known: Observed, share: float, level: float) -> tuple[Needed | None, float]:
-    high, low = (min(max(rate, _LEAST_RATE), 1 - _LEAST_RATE) for rate in (known.mean, known.other or 0.0))
+    high, low = _inside(known.mean), _inside(known.other or 0.0)
     allowance = Allowance(margin=claim.allowance.margin)
     if claim.against is Against.BOUND:  # the two groups are the arms, and only the candidate's rows count
         if high - low >= allowance.margin:
@@ -155,6 +157,10 @@ def _needed_of_gap(claim: Claim, known: Observed, share: float, level: float) ->
     spread = math.sqrt(both * (high * (1 - high) / known.part + low * (1 - low) / (1 - known.part)))
     gap = Assumed(mean=high - low, spread=spread)
     return samples_for(allowance, gap, gap, level=level / 2, power=POWER, share=share), both
+
+
+def _inside(rate: float) -> float:
+    return min(max(rate, _LEAST_RATE), 1 - _LEAST_RATE)
 
 
 def _is_within(allowance: Allowance, mean: float) -> bool:
