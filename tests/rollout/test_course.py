@@ -13,9 +13,9 @@ from msgspec.structs import replace
 
 from modelyard.core.codec import decode, encode
 from modelyard.core.release import Traffic
-from modelyard.core.rollout import Cause, Decision, Outcome, Policy, Step, Strategy, TakenBack, Watch, Window
+from modelyard.core.rollout import Cause, Decision, How, Outcome, Policy, Step, Strategy, TakenBack, Watch, Window
 from modelyard.errors import UsageError
-from modelyard.rollout.course import Course, How, Order, Seen, ask, begin, end, follow, move, take_over
+from modelyard.rollout.course import Course, Order, Seen, ask, begin, end, follow, move, take_over
 
 STEPS = (Step(share=0.01), Step(share=0.1), Step(share=0.5))
 POLICIES = (

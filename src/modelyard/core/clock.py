@@ -36,3 +36,12 @@ def stamp(moment: datetime) -> str:
     '2026-01-02T03:04:05.000000Z'
     """
     return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def stamp_seconds(seconds: float) -> str:
+    """Return seconds since 1970 as `stamp` does.
+
+    >>> stamp_seconds(1767323045.0)
+    '2026-01-02T03:04:05.000000Z'
+    """
+    return stamp(datetime.fromtimestamp(seconds, UTC))

@@ -11,6 +11,7 @@ from modelyard.core.contract import Histogram, Prepared
 from modelyard.core.drill import DrillEvidence
 from modelyard.core.machine import Machine
 from modelyard.core.requirement import Judgement, Observation, Requirement
+from modelyard.core.rollout import How, Noted, Policy, Ruling, Window
 from modelyard.core.sweep import SweepEvidence
 
 
@@ -135,7 +136,23 @@ class FallbackEvidence(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     steps: tuple[StepTried, ...] = ()
 
 
-Payload = BuildEvidence | FallbackEvidence | SweepEvidence | DrillEvidence
+class RolloutEvidence(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="rollout"):
+    """The record of how a release took over, or was taken back, and on what that was decided."""
+
+    rollout: str  # its id
+    service: str
+    stable: str
+    policy: Policy
+    began: str  # RFC 3339
+    ended: str
+    how: How
+    reason: str
+    rulings: tuple[Ruling, ...] = ()  # of the last look
+    windows: dict[str, Window] = {}  # of the last step
+    history: tuple[Noted, ...] = ()
+
+
+Payload = BuildEvidence | FallbackEvidence | SweepEvidence | DrillEvidence | RolloutEvidence
 
 
 class Evidence(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

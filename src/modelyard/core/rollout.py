@@ -214,3 +214,21 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     back: dict[str, TakenBack] = {}
     winner: str | None = None
     samples_expected: Count | None = None  # of the requirement that takes longest
+
+
+class How(StrEnum):
+    """How a rollout ended."""
+
+    PROMOTED = "promoted"
+    TAKEN_BACK = "taken_back"
+    STOPPED = "stopped"  # an experiment whose traffic is not split as configured
+    TAKEN_OVER = "taken_over"  # someone else changed the traffic
+
+
+class Noted(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A decision, when it was first made."""
+
+    at: float
+    step: int
+    outcome: Outcome
+    reason: str

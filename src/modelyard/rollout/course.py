@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from modelyard.core.release import ROUTING_KEY, Traffic
 from modelyard.core.requirement import Requirement
-from modelyard.core.rollout import ArmCounts, Decision, Outcome, Policy, Strategy, Watch, Window
+from modelyard.core.rollout import ArmCounts, Decision, How, Noted, Outcome, Policy, Strategy, Watch, Window
 from modelyard.errors import UsageError
 from modelyard.rollout.state import StepState, next_step, shares
 from modelyard.rollout.state import begin as first_step
@@ -29,30 +29,12 @@ class Order(StrEnum):
     FULL = "full"  # to all of the traffic
 
 
-class How(StrEnum):
-    """How a rollout ended."""
-
-    PROMOTED = "promoted"
-    TAKEN_BACK = "taken_back"
-    STOPPED = "stopped"  # an experiment whose traffic is not split as configured
-    TAKEN_OVER = "taken_over"  # someone else changed the traffic
-
-
 class Ended(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The end of a rollout."""
 
     how: How
     reason: str
     at: float  # seconds since 1970
-
-
-class Noted(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A decision, when it was first made."""
-
-    at: float
-    step: int
-    outcome: Outcome
-    reason: str
 
 
 class Seen(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -75,6 +57,7 @@ class Course(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     epoch: int  # of the traffic table that is wanted
     watch: Watch = Watch()
     key_header: str = ROUTING_KEY
+    followed: float | None = None  # since when all fronts follow the table; until the step begins
     tries: int = 0  # to bring the traffic to it
     since: dict[str, Seen] = {}  # when the step began; empty until the fronts follow the table
     paused: bool = False  # it goes back, and never forward
@@ -150,7 +133,7 @@ def begin(
 def follow(course: Course, since: Mapping[str, Seen], now: float) -> Course:
     """Return the course once the fronts answer by its table: from here on the step lasts and its requests count."""
     state = replace(course.state, began=now, looked=now)
-    return replace(course, since=dict(since), state=state, tries=0)
+    return replace(course, since=dict(since), state=state, followed=None, tries=0)
 
 
 def move(course: Course, decision: Decision, state: StepState, windows: Mapping[str, Window], now: float) -> Course:

@@ -18,6 +18,9 @@ TRAFFIC_FILE = "traffic.json"  # the local copy of the traffic table, a `Routes`
 RUN_FILE = "run.json"  # who runs here, a `RunInfo`
 LOCK_FILE = "run.lock"  # held by the supervisor as long as it lives
 CONTROL_SOCKET = "control.sock"
+# There as long as a rollout has to be kept: it needs its controller, which is alive until the file's time of
+# change, on the monotonic clock.
+ROLLOUT_MARK = "rollout.open"
 ERROR_FILE = "stderr.log"  # what processes said before they had a log
 KEYS_FILE = "keys.json"  # API keys, hashed; a `KeyTable` of keys.py
 
@@ -138,6 +141,13 @@ class WorkerJob(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         return quarantine_name(self.release) if self.quarantine else worker_name(self.release, self.slot)
 
 
+class ControllerJob(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Whose rollout a controller is to keep."""
+
+    service: str
+    run_folder: str
+
+
 def worker_name(release: str, slot: int) -> str:
     """Return the name of a worker, which is its socket's file name too.
 
@@ -238,7 +248,7 @@ class Push(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 class ChildInfo(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A process that the supervisor started. `start_ticks` tells it from a later one of the same pid."""
 
-    kind: str  # "front" | "worker"
+    kind: str  # "front" | "worker" | "controller"
     name: str
     pid: int
     start_ticks: int

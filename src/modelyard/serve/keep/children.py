@@ -18,7 +18,7 @@ MOST_BACKOFF_S = 10.0
 RETIRE_S = 2.0  # for a retired process to end by itself
 HEALTHY_S = 30.0  # after this long without a failure the backoff begins anew
 
-ProcessKind = Literal["front", "worker"]
+ProcessKind = Literal["front", "worker", "controller"]
 
 
 class Spawn(Protocol):

@@ -14,11 +14,27 @@ from typing import Any
 from modelyard.serve.keep.children import Child
 from modelyard.serve.keep.processes import resident_bytes
 from modelyard.serve.keep.starting import Starter
-from modelyard.serve.keep.watch import Heard, Why, why_kill_for_memory, why_kill_front, why_kill_worker
-from modelyard.serve.messages import ChildInfo, FrontReport, Routes, SupervisorJob, quarantine_name, worker_name
+from modelyard.serve.keep.watch import (
+    Heard,
+    Why,
+    why_kill_controller,
+    why_kill_for_memory,
+    why_kill_front,
+    why_kill_worker,
+)
+from modelyard.serve.messages import (
+    ROLLOUT_MARK,
+    ChildInfo,
+    FrontReport,
+    Routes,
+    SupervisorJob,
+    quarantine_name,
+    worker_name,
+)
 from modelyard.serve.told.metrics import Metrics
 
 LOOK_S = 0.25  # between looks at memory
+CONTROLLER = "controller"  # the name of what keeps a rollout
 QUARANTINE_S = 5.0  # without suspects, until the worker for them ends
 
 Tell = Callable[[str, Mapping[str, Any]], None]
@@ -36,6 +52,7 @@ class Crew:
         self._routes: Routes | None = None
         self._suspected: dict[str, float] = {}  # release -> when a front last said so
         self._look_at = 0.0
+        self._mark = Path(job.run_folder) / ROLLOUT_MARK
 
     @property
     def infos(self) -> tuple[ChildInfo, ...]:
@@ -80,6 +97,7 @@ class Crew:
         """Look after every process."""
         self._suspected = {one: at for one, at in self._suspected.items() if now - at <= QUARANTINE_S}
         self._match()
+        self._match_controller()
         look = now >= self._look_at
         if look:
             self._look_at = now + LOOK_S
@@ -117,6 +135,14 @@ class Crew:
             if child.release and child.name not in wanted:
                 child.retire()
 
+    def _match_controller(self) -> None:
+        """Have a controller as long as there is a rollout to keep."""
+        wanted, child = self._mark.exists(), self.children.get(CONTROLLER)
+        if wanted and child is None:
+            self.children[CONTROLLER] = Child("controller", CONTROLLER, "", self._starter.controller)
+        elif not wanted and child is not None:
+            child.retire()
+
     def _watch(self, child: Child, now: float, *, look: bool) -> None:
         code = child.exit_code(now)
         if child.retired:
@@ -143,7 +169,7 @@ class Crew:
         self._tell("replaced", {"process": child.name, "exit": code, "why": word, "restarts": child.restarts})
         if child.release:
             self._metrics.restarts.add(child.release, word)
-        else:
+        elif child.kind == "front":
             self.reports.pop(child.name, None)
             self._metrics.front_restarts.add()
 
@@ -159,6 +185,8 @@ class Crew:
         limits, began = self._job.limits, child.started_at
         if child.pid is None:
             return None
+        if child.kind == "controller":
+            return why_kill_controller(self._mark, started_at=began, now=now) if look else None
         if child.kind == "front":
             return why_kill_front(started_at=began, heard=self.reports.get(child.name), now=now, limits=limits)
         why = why_kill_worker(child.name, started_at=began, reports=self.reports.values(), now=now, limits=limits)

@@ -74,9 +74,9 @@ def this_run(
 
 
 def end_orphans(run: RunInfo) -> list[int]:
-    """End the fronts, then the workers, that a dead supervisor left; return the pids of those that were there."""
+    """End the controller, the fronts, then the workers that a dead supervisor left; return the pids of those there."""
     ended = []
-    for kind in ("front", "worker"):
+    for kind in ("controller", "front", "worker"):
         for child in run.children:
             if child.kind == kind and end(child.pid, child.start_ticks):
                 ended.append(child.pid)

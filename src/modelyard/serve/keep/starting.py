@@ -12,7 +12,16 @@ from modelyard.serve.keep.children import Spawn
 from modelyard.serve.keep.handover import take
 from modelyard.serve.keep.processes import is_same, listen, take_callers
 from modelyard.serve.keep.standby import Standby
-from modelyard.serve.messages import KEYS_FILE, Doors, FrontJob, Routes, RunInfo, SupervisorJob, WorkerJob
+from modelyard.serve.messages import (
+    KEYS_FILE,
+    ControllerJob,
+    Doors,
+    FrontJob,
+    Routes,
+    RunInfo,
+    SupervisorJob,
+    WorkerJob,
+)
 
 
 class Starter:
@@ -112,6 +121,11 @@ class Starter:
             process = self.standby.take(job_json)
             self.standby.pause(now)
         return process or self._spawn("worker", job_json)
+
+    def controller(self) -> subprocess.Popen[bytes]:
+        """Start what keeps the service's rollout."""
+        job = ControllerJob(service=self.job.service, run_folder=self.job.run_folder)
+        return self._spawn("controller", encode_pretty(job))
 
     def close(self) -> None:
         """End the process that stands by."""

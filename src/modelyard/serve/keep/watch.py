@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 from typing import NamedTuple
 
 from modelyard.serve.messages import FrontReport, Limits
+
+CONTROLLER_START_S = 15.0  # for a controller to load what it decides with, and to look for the first time
 
 
 class Heard(NamedTuple):
@@ -20,6 +23,20 @@ class Why(NamedTuple):
 
     word: str  # "silent" | "hung" | "wrong" | "slow" | "memory"
     seen: str
+
+
+def why_kill_controller(mark: Path, *, started_at: float, now: float) -> Why | None:
+    """Say why a rollout's controller has to go: the mark's time of change says until when it is alive.
+
+    Times are of the machine's monotonic clock.
+    """
+    try:
+        overdue_s = now - mark.stat().st_mtime
+    except OSError:  # the rollout has just ended
+        return None
+    if overdue_s <= 0 or now - started_at <= CONTROLLER_START_S:
+        return None
+    return Why("hung", f"without a look {overdue_s:.0f} s longer than it said")
 
 
 def why_kill_front(*, started_at: float, heard: Heard | None, now: float, limits: Limits) -> Why | None:

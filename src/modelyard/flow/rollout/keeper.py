@@ -1,0 +1,187 @@
+"""Keeping a rollout: look, decide, write the course, change the traffic; again until it has ended.
+
+Whoever is killed at any of these is followed by another who reads the course and goes on: the course is written before
+the traffic is changed, each change names the epoch that it expects, and a change that is there already is not made
+again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from msgspec.structs import replace
+
+from modelyard.core.clock import Clock, stamp_seconds
+from modelyard.core.evidence import RolloutEvidence
+from modelyard.core.release import Traffic
+from modelyard.core.rollout import Decision, How, Window
+from modelyard.errors import ModelyardError, NotRunning, StoreConflict, StoreError
+from modelyard.flow.rollout.courses import Courses
+from modelyard.rollout.course import Course, Seen, end, follow, move, take_over
+from modelyard.rollout.decide import decide
+from modelyard.serve.keep import control
+from modelyard.serve.keep.change import Changed
+
+SETTLE_S = 0.5  # after the fronts follow a table, until requests that began by the one before are answered
+ALIVE_S = 5.0  # a look takes no longer
+CHANGE_S = 90.0  # for releases to load and the fronts to follow
+TRIES = 3  # to bring the traffic to a course, until the candidate goes back
+
+
+class Traffics(Protocol):
+    """What changes the traffic of a service; `Changes`."""
+
+    def set_traffic(self, name: str, shares: Mapping[str, float], **table: Any) -> Changed: ...
+
+    def rollback(self, name: str) -> Changed: ...
+
+    def current(self, name: str) -> Traffic:
+        """Return the table with the highest epoch, of the store and the local copy."""
+        ...
+
+
+class Observer(Protocol):
+    """What is counted of releases while they serve."""
+
+    def seen(self, course: Course, now: float) -> dict[str, Seen]:
+        """Return what was counted so far of each release of the course."""
+        ...
+
+    def windows(self, course: Course, now: float) -> dict[str, Window]:
+        """Return what was counted of each release since the step began."""
+        ...
+
+
+@dataclass(frozen=True)
+class Keeper:
+    """Keeps the rollout of one service. `tell` puts an event on the audit log, `record` evidence on a release."""
+
+    courses: Courses
+    traffics: Traffics
+    observer: Observer
+    clock: Clock
+    tell: Callable[[str, Mapping[str, Any]], None]
+    record: Callable[[str, RolloutEvidence], None]
+
+    def look(self) -> bool:
+        """Take one turn; say whether the rollout has ended and the traffic is as it should be."""
+        with self.courses.hold():
+            course = self.courses.read()
+            if course is None or not self.courses.is_open:
+                return True
+            self.courses.alive(self.clock.monotonic() + ALIVE_S)
+            now = self.clock.now().timestamp()
+            table = self.traffics.current(course.service)
+            moved = self._moved(course, table, now)
+            if moved is not course:
+                self.courses.write(moved)
+                self._tell(course, moved)
+            if moved.ended is not None and moved.fits(table):
+                self._finish(moved)
+                return True
+        if moved.epoch > table.epoch:
+            self._bring(moved, table)
+        return False
+
+    def _moved(self, course: Course, table: Traffic, now: float) -> Course:
+        """Return the course after what came since the last look."""
+        if table.epoch > course.epoch:  # not by this course, or its table under a newer epoch
+            return replace(course, epoch=table.epoch) if course.fits(table) else take_over(course, table, now)
+        if course.ended is not None or table.epoch < course.epoch:
+            return course
+        if not course.since:
+            return self._begun(course, now)
+        windows = self.observer.windows(course, now)
+        decision, state = decide(windows, course.requirements, course.policy, course.state, now)
+        return move(course, decision, state, windows, now)
+
+    def _begun(self, course: Course, now: float) -> Course:
+        """Return the course with its step begun, if all fronts follow its table for long enough."""
+        try:
+            fronts = control.status(self.courses.folder).fronts.values()
+        except NotRunning:
+            return course
+        if not fronts or any(report.epoch < course.epoch for report in fronts):
+            return replace(course, followed=None) if course.followed is not None else course
+        if course.followed is None:
+            return replace(course, followed=now)
+        return follow(course, self.observer.seen(course, now), now) if now - course.followed >= SETTLE_S else course
+
+    def _bring(self, course: Course, table: Traffic) -> None:
+        """Change the traffic to what the course wants. What cannot be done now is tried at the next look."""
+        self.courses.alive(self.clock.monotonic() + CHANGE_S)
+        try:
+            if course.ended is not None:
+                changed = self.traffics.rollback(course.service)
+                self.tell("rollout_taken_back", {"rollout": course.id, "seconds": changed.seconds})
+            else:
+                self.traffics.set_traffic(
+                    course.service,
+                    course.wanted,
+                    expect_epoch=table.epoch,
+                    previous=course.state.stable,
+                    rules=table.rules,
+                    shadow=course.mirrored,
+                    key_header=course.key_header,
+                    watch=course.watch,
+                )
+        except StoreConflict:
+            return  # someone was quicker: the next look sees what they did
+        except (StoreError, NotRunning) as fault:
+            self.tell("rollout_waits", {"rollout": course.id, "why": str(fault)[:300]})
+        except ModelyardError as fault:
+            self._failed(course, fault)
+
+    def _failed(self, course: Course, fault: ModelyardError) -> None:
+        """Note that the traffic could not be changed; after some tries the candidate goes back."""
+        with self.courses.hold():
+            now = self.clock.now().timestamp()
+            table = self.traffics.current(course.service)
+            known = self.courses.read()
+            if known is None or known.ended is not None or known.epoch != course.epoch:
+                return
+            tried = replace(known, tries=known.tries + 1, epoch=max(known.epoch, table.epoch + 1))
+            self.tell("rollout_cannot_go_on", {"rollout": course.id, "tries": tried.tries, "why": str(fault)[:300]})
+            if tried.tries >= TRIES:
+                tried = end(tried, How.TAKEN_BACK, f"The traffic could not be changed: {fault}", now)
+            self.courses.write(tried)
+
+    def _finish(self, course: Course) -> None:
+        """Put what came of it on the record of each candidate, and let go of the course."""
+        assert course.ended is not None
+        for release in course.state.candidates:
+            with contextlib.suppress(StoreError):  # the course has it too
+                self.record(release, evidence_of(course))
+        self.courses.close()
+        self.tell("rollout_ended", {"rollout": course.id, "how": course.ended.how, "reason": course.ended.reason})
+
+    def _tell(self, before: Course, after: Course) -> None:
+        """Put a change of what is decided on the audit log; looks that change nothing are not told."""
+        if after.epoch == before.epoch and after.ended == before.ended and len(after.history) == len(before.history):
+            return
+        decision: Decision | None = after.last
+        facts: dict[str, Any] = {"rollout": after.id, "step": after.state.step, "shares": after.wanted}
+        if decision is not None:
+            facts |= {"outcome": decision.outcome, "reason": decision.reason[:2000]}
+        self.tell("rollout_decided", facts)
+
+
+def evidence_of(course: Course) -> RolloutEvidence:
+    """Return the record of a rollout that has ended."""
+    assert course.ended is not None
+    return RolloutEvidence(
+        rollout=course.id,
+        service=course.service,
+        stable=course.state.stable,
+        policy=course.policy,
+        began=stamp_seconds(course.began),
+        ended=stamp_seconds(course.ended.at),
+        how=course.ended.how,
+        reason=course.ended.reason,
+        rulings=() if course.last is None else course.last.rulings,
+        windows=course.windows,
+        history=course.history,
+    )
