@@ -26,7 +26,7 @@ from modelyard.serve.lane import Lane
 from modelyard.serve.messages import Limits, Routes
 from modelyard.serve.pages import pages, questions
 from modelyard.serve.request import Code, Request
-from modelyard.serve.routing import choose
+from modelyard.serve.routing import Met, choose, meet
 from modelyard.serve.table import Table
 from modelyard.serve.told.log import Log
 from modelyard.serve.told.metrics import Metrics
@@ -76,7 +76,7 @@ class Desk:
         now = time.monotonic()
         self._budget = RetryBudget(now, share=limits.retry_share)
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._only: Lane | None = None  # the one release in the table, where it is one
+        self._only: Lane | None = None  # the one release that any request meets, where it is one
         self._paths: dict[bytes, dict[bytes, Handler]] = {}
         self._questions: dict[bytes, tuple[Door, str | None]] = {}  # the paths of predictions, found first
         self._deadline_s = limits.deadline_ms / 1000
@@ -160,7 +160,7 @@ class Desk:
         now = request.arrived
         if self.keys is not None and not self._may_ask(request, self.keys, door, now):
             return
-        lane = self._lane(request) if release is None else self.lanes[release]
+        lane = self._lane(request) if release is None else self._pinned(request, release)
         headers = request.headers
         trace, tracer = None, self._tracer
         if tracer is not None:
@@ -309,8 +309,18 @@ class Desk:
         if self._only is not None:
             return self._only
         assert self.routes is not None
-        key = request.headers.get(b"x-routing-key")
-        release, _ = choose(self.routes.traffic, request.id if key is None else key.decode("latin-1"))
+        traffic = self.routes.traffic
+        met = meet(traffic, request.headers, request.id)
+        if met.release not in self.lanes:  # a rule names one that cannot be opened here, and it holds nobody up
+            release, probability = choose(traffic, request.id)
+            met = Met(release, traffic.epoch, probability)
+        request.met = met
+        return self.lanes[met.release]
+
+    def _pinned(self, request: Request, release: str) -> Lane:
+        """Return the lane of the release that the caller named."""
+        if self._only is None:
+            request.met = Met(release, self.epoch, 1.0, pinned=True)
         return self.lanes[release]
 
     def _may_ask(self, request: Request, keys: Keys, door: Door | None, now: float) -> bool:
@@ -352,11 +362,11 @@ class Desk:
             if self._loop is not None:  # its lane and types refer to each other; the collector seldom walks so far
                 self._loop.call_later(COLLECT_S, gc.collect)
             return
-        live = self.table.live
-        self._only = live[0] if len(live) == 1 else None
-        self._paths, self._questions = pages(self), questions(self)
         assert self.routes is not None
-        self.note("traffic", epoch=self.epoch, shares=self.routes.traffic.shares)
+        live, traffic = self.table.live, self.routes.traffic
+        self._only = live[0] if len(live) == 1 and not traffic.rules else None
+        self._paths, self._questions = pages(self), questions(self)
+        self.note("traffic", epoch=traffic.epoch, shares=traffic.shares)
 
 
 def _urgency(headers: dict[bytes, bytes]) -> int:

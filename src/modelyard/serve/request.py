@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from enum import IntEnum
 
+from modelyard.serve.routing import Met
+
 JSON = b"application/json"
 TEXT = b"text/plain; version=0.0.4; charset=utf-8"
 # What a header may say that changes how a request is answered; most requests say nothing of the kind.
@@ -37,7 +39,8 @@ class Request:
     """One request, whole. One of `answer` and `refuse` is called once, now or later, on the event loop's thread."""
 
     __slots__ = (
-        "arrived", "body", "gone", "headers", "id", "is_plain", "method", "on_gone", "path", "query", "sent", "trace",
+        "arrived", "body", "gone", "headers", "id", "is_plain", "met", "method", "on_gone", "path", "query", "sent",
+        "trace",
     )  # fmt: skip
 
     def __init__(
@@ -57,6 +60,7 @@ class Request:
         self.gone = False  # the caller left
         self.sent = False  # it was answered or refused
         self.on_gone: Callable[[], None] | None = None
+        self.met: Met | None = None  # which release it meets, and why; None where there is but one to meet
         self.trace = b""  # what the reply says as `traceparent`, where the request is traced
 
     def answer(

@@ -35,7 +35,7 @@ class Table:
         """Return the lanes that have a share."""
         if self.routes is None:
             return []
-        return [self.lanes[release] for release, share in self.routes.traffic.shares.items() if share > 0]
+        return [self.lanes[release] for release in _with_share(self.routes)]
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         """Begin to look for workers."""
@@ -46,7 +46,7 @@ class Table:
     def adopt(self, routes: Routes) -> None:
         """Follow a traffic table, once its releases answer; only one with a higher epoch is taken.
 
-        The same epoch may bring other bodies that are kept warm.
+        The same epoch may bring other bodies that are kept warm. A release without a share holds nothing up.
         """
         newest = max(self.epoch, -1 if self.coming is None else self.coming.traffic.epoch)
         if routes.traffic.epoch < newest or (routes == self.routes and self.coming is None):
@@ -54,15 +54,15 @@ class Table:
         for release, ref in routes.bodies.items():
             if release not in self.lanes:
                 self._open(release, Path(ref.folder), ref.digest)
-        if any(release not in self.lanes for release in routes.traffic.shares):
+        if any(release not in self.lanes for release in _with_share(routes)):
             return
         self.coming = routes
         if self.routes is None or routes.traffic == self.routes.traffic:
             self._switch()
 
     def switch_if_ready(self) -> None:
-        """Take the newer table once all its releases answer."""
-        if self.coming is not None and all(self.lanes[release].ready for release in self.coming.traffic.shares):
+        """Take the newer table once all its releases that have a share answer."""
+        if self.coming is not None and all(self.lanes[release].ready for release in _with_share(self.coming)):
             self._switch()
 
     def open(self, release: str, body: Body) -> None:
@@ -100,3 +100,7 @@ class Table:
             self.lanes.pop(release).close()
             self._switched(release)
         self._switched("")
+
+
+def _with_share(routes: Routes) -> list[str]:
+    return [release for release, share in routes.traffic.shares.items() if share > 0]

@@ -200,7 +200,7 @@ def _line(release: Release, state: Status) -> dict[str, str]:
     ref = str(release.id)
     line = {"name": release.id.name, "version": str(release.id.number)}
     if is_loaded(state, ref):
-        return {**line, "state": "READY", "reason": "answers" if ref in state.routes.traffic.shares else "kept warm"}
+        return {**line, "state": "READY", "reason": "answers" if state.routes.traffic.shares.get(ref) else "kept warm"}
     if ref in state.routes.bodies:
         return {**line, "state": "LOADING", "reason": ""}
     why = "not loaded" if release.collected is None else f"its body was removed on {release.collected}"

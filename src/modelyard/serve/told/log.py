@@ -71,12 +71,18 @@ class Log:
         rows: int,
         ms: float,
         degraded: str | None = None,
+        met: tuple[int, float] | None = None,
     ) -> None:
-        """Take the line of a request: with what `wants` said, or 1 for one that is always logged."""
+        """Take the line of a request: with what `wants` said, or 1 for one that is always logged.
+
+        `met` is the epoch of the table that chose the release, with the probability that it had, where it had others.
+        """
         line: dict[str, Any] = {"time": time, "event": "request", "p": p, "request": request, "release": release}
         line |= {"door": door, "code": code, "rows": rows, "ms": round(ms, 3)}
         if degraded is not None:
             line["degraded"] = degraded
+        if met is not None:
+            line["epoch"], line["p_release"] = met
         self.write(line)
 
     def also(self, act: Callable[[], None]) -> None:

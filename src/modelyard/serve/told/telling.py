@@ -159,6 +159,7 @@ class Teller:
         why: str | None,
     ) -> None:
         if self.log is not None:
+            met = request.met
             self.log.request(
                 time=self.clock.now(),
                 p=p,
@@ -169,6 +170,7 @@ class Teller:
                 rows=rows,
                 ms=seconds * 1000,
                 degraded=why,
+                met=None if met is None else (met.epoch, met.probability),
             )
 
     def _trace(
