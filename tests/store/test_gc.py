@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from modelyard.core.ids import ReleaseId
+from modelyard.core.release import HeaderRule
 from modelyard.errors import BodyCollected, QuotaExceeded, UsageError
 from modelyard.store.folder import TEMPORARY
 from modelyard.store.open import Store
@@ -66,6 +68,16 @@ def test_what_is_served_and_its_way_back_stay(nine: Store, clock: SetClock) -> N
     assert report.kept["income@6"] == "service `income` answers from it when it runs"
     assert report.kept["income@5"] == "the way back of `income@6`"
     assert report.kept["income@3"] == "service `income` answered from it before"
+
+
+def test_what_is_only_copied_to_or_ruled_to_and_where_a_rollback_goes_stays(nine: Store, clock: SetClock) -> None:
+    shadowed = make_service("income", 1, {"income@9": 1.0})
+    rules = (HeaderRule(header="x-beta", value="yes", release="income@6"),)
+    traffic = replace(shadowed.traffic, shadow={"income@4": 0.5}, rules=rules, previous="income@1")
+    nine.services.put(replace(shadowed, traffic=traffic), expect_epoch=None)
+    report = nine.gc.collect(keep_newest=0, now=clock.now())
+    assert {1, 4, 6, 9} <= kept(nine)
+    assert report.kept["income@1"] == "service `income` answered from it before"
 
 
 def test_what_the_fallbacks_of_a_served_release_name_stays(nine: Store, tmp_path: Path, clock: SetClock) -> None:

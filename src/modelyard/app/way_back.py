@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import msgspec
 from msgspec.structs import replace
@@ -14,6 +16,7 @@ from modelyard.core.drill import DRILL_MAX_AGE_DAYS
 from modelyard.core.evidence import Evidence
 from modelyard.core.ids import parse_release
 from modelyard.core.machine import fingerprint
+from modelyard.core.release import Service
 from modelyard.errors import WayBackUnproven
 from modelyard.rollout.reversible import check_way_back, why_unproven
 from modelyard.serve.keep.change import Changed, Changes
@@ -74,7 +77,7 @@ def drill_max_age_s(body: Path) -> float:
 
 @dataclass(frozen=True)
 class GuardedChanges(Changes):
-    """Changes whose deploys need a proven way back; in a sandbox what was not proven is said and logged instead."""
+    """Changes whose new releases need a proven way back; in a sandbox one that is not is said and logged instead."""
 
     def deploy(self, ref: str) -> Changed:
         """Let a release answer, as `Changes.deploy` does and raises; raises WayBackUnproven outside a sandbox."""
@@ -83,19 +86,42 @@ class GuardedChanges(Changes):
         row = services.get(release.name)
         if row is None:
             return super().deploy(ref)  # which says that there is no such service
-        change = ServiceChange(self, str(release))
-        resources = (release.name, str(release))
-        if why := change.refused(row.environment):
-            with self.audit.change("deploy", resources=resources, rollback_available=False):
-                raise WayBackUnproven(
-                    f"`{release}` is not deployed in {row.environment}: {why}. Rehearse it first: "
-                    f"modelyard drill {release}"
-                )
-        unproven = change.prove()
-        if unproven is None:
-            return super().deploy(ref)
-        about = {"environment": row.environment, "why": unproven}
-        with self.audit.change("deploy_unproven", resources=resources, rollback_available=True, model=about):
-            changed = super().deploy(ref)
-        told = f"`{release}` answers in {row.environment} though {unproven}. Rehearse it: modelyard drill {release}"
-        return replace(changed, warnings=(*changed.warnings, told))
+        return self._guarded("deploy", [str(release)], row, lambda: super(GuardedChanges, self).deploy(ref))
+
+    def set_traffic(self, name: str, shares: Mapping[str, float], **table: Any) -> Changed:
+        """Split a service's traffic, as `Changes.set_traffic` does and raises.
+
+        Raises: WayBackUnproven outside a sandbox, for a release that comes into the table.
+        """
+        row = self.store()[0].get(name)
+        fresh = [] if row is None else [release for release in shares if release not in row.traffic.shares]
+
+        def split() -> Changed:
+            return super(GuardedChanges, self).set_traffic(name, shares, **table)
+
+        return split() if row is None else self._guarded("traffic", fresh, row, split)
+
+    def _guarded(self, operation: str, fresh: Sequence[str], row: Service, act: Callable[[], Changed]) -> Changed:
+        """Let releases come, where their way back was rehearsed; where it need not be, say and log that it was not."""
+        told = []
+        for release in fresh:
+            change = ServiceChange(self, release)
+            if why := change.refused(row.environment):
+                with self.audit.change(operation, resources=(row.name, release), rollback_available=False):
+                    raise WayBackUnproven(
+                        f"`{release}` is not deployed in {row.environment}: {why}. Rehearse it first: "
+                        f"modelyard drill {release}"
+                    )
+            if unproven := change.prove():
+                told.append((release, unproven))
+        if not told:
+            return act()
+        resources = (row.name, *(release for release, _ in told))
+        about = {"environment": row.environment, "why": "; ".join(dict.fromkeys(why for _, why in told))}
+        with self.audit.change(f"{operation}_unproven", resources=resources, rollback_available=True, model=about):
+            changed = act()
+        more = [
+            f"`{release}` answers in {row.environment} though {why}. Rehearse it: modelyard drill {release}"
+            for release, why in told
+        ]
+        return replace(changed, warnings=(*changed.warnings, *more))

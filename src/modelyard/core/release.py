@@ -83,6 +83,12 @@ class Traffic(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     shadow: Annotated[dict[str, Share], msgspec.Meta(max_length=4)] = {}  # the share of requests mirrored to each
     watch: Watch | None = None  # what is counted for the verdicts of a rollout
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Return every release that a request may meet or be copied to, those without a share too."""
+        ruled = (rule.release for rule in self.rules)
+        return tuple(dict.fromkeys((*self.shares, *self.shadow, *ruled)))
+
 
 class Service(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A service as the store knows it: the durable truth of what it should run."""

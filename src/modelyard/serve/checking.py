@@ -6,6 +6,8 @@ import math
 from collections.abc import Iterable
 from itertools import pairwise
 
+import msgspec
+
 from modelyard.core.ids import parse_release
 from modelyard.core.release import Traffic
 from modelyard.errors import UsageError
@@ -18,10 +20,18 @@ _TOKEN = frozenset("abcdefghijklmnopqrstuvwxyz0123456789!#$%&'*+-.^_`|~")
 def check_traffic(traffic: Traffic) -> None:
     """Raise UsageError with everything that is wrong with a table."""
     faults = [*_of_shares(traffic), *_of_others(traffic)]
-    if not faults and traffic.ranges:
-        faults = [*_of_ranges(traffic)]
+    if not faults:
+        faults = [*_of_types(traffic), *(_of_ranges(traffic) if traffic.ranges else ())]
     if faults:
         raise UsageError(f"Traffic cannot be split like this: {'; '.join(faults)}.")
+
+
+def _of_types(traffic: Traffic) -> Iterable[str]:
+    """Yield what would keep the table from being read again."""
+    try:
+        msgspec.convert(msgspec.to_builtins(traffic), Traffic)
+    except msgspec.ValidationError as fault:
+        yield str(fault)
 
 
 def _of_shares(traffic: Traffic) -> Iterable[str]:

@@ -177,13 +177,15 @@ def _named(
     live: dict[ReleaseId, str] = {}
     back: dict[ReleaseId, str] = {}
     for row in connection.execute(sa.select(schema.services)):
-        for text in decode(row.record.encode(), Service).traffic.shares:
+        traffic = decode(row.record.encode(), Service).traffic
+        for text in traffic.names:
             id = _id(text)
             live[id] = f"service `{row.name}` answers from it when it runs"
             before = [number for name, number in with_body if name == id.name and number < id.number]
             if before:
                 back[ReleaseId(name=id.name, number=max(before))] = f"the way back of `{id}`"
-        for text in decode(row.previous.encode(), list[str]):
+        before_it = [traffic.previous] if traffic.previous is not None else []
+        for text in (*before_it, *decode(row.previous.encode(), list[str])):
             back.setdefault(_id(text), f"service `{row.name}` answered from it before")
     return live, back
 

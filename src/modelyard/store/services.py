@@ -72,7 +72,7 @@ def _previous(row: Row[Any] | None, service: Service) -> str:
 
 
 def _refuse_collected(connection: Connection, service: Service) -> None:
-    for text in service.traffic.shares:
+    for text in service.traffic.names:
         name, number = parse_release(text)
         table = schema.releases
         query = sa.select(table.c.collected).where(table.c.name == name, table.c.number == number)

@@ -1,4 +1,6 @@
-"""Changing which release answers: deploy, and the way back. The row is the truth; a supervisor is told and followed.
+"""Changing which releases answer: deploy, split, and the way back.
+
+The row is the truth; a supervisor is told and followed.
 
 A release is loaded beside those that answer, and its golden requests are asked, before the row is written; the switch
 is one assignment in each front. What answered before stays loaded.
@@ -8,8 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,9 +22,9 @@ from msgspec.structs import replace
 from modelyard.core.clock import Clock
 from modelyard.core.ids import parse_release
 from modelyard.core.ports import Audit, Releases, Services
-from modelyard.core.release import Service, Traffic
+from modelyard.core.release import ROUTING_KEY, HeaderRule, Service, Traffic
+from modelyard.core.rollout import Watch
 from modelyard.errors import (
-    ModelyardError,
     NotRunning,
     ServiceError,
     StoreConflict,
@@ -31,18 +32,18 @@ from modelyard.errors import (
     UnknownName,
     UsageError,
 )
+from modelyard.serve.checking import check_traffic
 from modelyard.serve.keep import control
-from modelyard.serve.keep.following import idle, next_traffic, way_back
+from modelyard.serve.keep.following import idle, largest, newest, next_traffic, way_back
+from modelyard.serve.keep.likeness import check_alike
+from modelyard.serve.keep.loading import load, wait_followed
 from modelyard.serve.keep.terms import ignored, refused, terms_of
-from modelyard.serve.messages import ChildInfo, Status, worker_name
+from modelyard.serve.routing import spread
 
 T = TypeVar("T")
 
-LOOK_S = 0.01  # between looks at how far the fronts are
-READY_S = 60.0  # for a release to load and answer its golden requests
 FOLLOW_S = 5.0  # for the fronts to follow a table whose releases are ready
 ROLLBACK_S = 0.8  # for the fronts to follow the way back, before it is said that they have not yet
-MOST_DEATHS = 3  # of a worker that is loading, until a deploy gives up
 STORE_S = 0.4  # for the store to take the way back, until the local copy governs without it
 TRIES = 3  # against others who write the row
 
@@ -51,12 +52,13 @@ class Changed(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """What a change of traffic did."""
 
     service: str
-    release: str  # that answers now
+    release: str  # that answers now; of several, the one with the largest share
     previous: str | None  # that answered before, and where a rollback goes
     epoch: int
     seconds: float
     store: str  # "written" | why not; it is brought up later
     fronts: str  # "follow" | why that is not known
+    shares: dict[str, float] = {}  # of the traffic, by release
     warnings: tuple[str, ...] = ()  # what the release's spec says and the service does not do
 
 
@@ -93,21 +95,78 @@ class Changes:
                 raise UsageError(why)
             load(run, release)
             traffic = next_traffic(row.traffic, control.local_traffic(run), release)
-            services.put(replace(row, traffic=traffic), expect_epoch=row.traffic.epoch)
-            try:
-                told = control.poke(run, "reload")
-                if not told.ok:
-                    raise ServiceError(f"The supervisor cannot follow `{release}`: {told.detail}")
-                wait_followed(run, traffic.epoch, FOLLOW_S)
-            except ServiceError:
-                _put_back(services, run, row, traffic)
-                raise
+            _switch(services, run, row, traffic)
             note.update({"epoch": traffic.epoch, "previous": traffic.previous, "environment": row.environment})
         warnings = ignored(release, terms, running)
         return _changed(name, traffic, self.clock.monotonic() - began, warnings=warnings)
 
+    def set_traffic(
+        self,
+        name: str,
+        shares: Mapping[str, float],
+        *,
+        expect_epoch: int,
+        previous: str | None = None,
+        rules: Sequence[HeaderRule] = (),
+        shadow: Mapping[str, float] | None = None,
+        key_header: str = ROUTING_KEY,
+        watch: Watch | None = None,
+    ) -> Changed:
+        """Split a service's traffic, once every release in the table is loaded and answers its golden requests.
+
+        As few keys as possible change their release. `previous` is where a rollback goes; without one it goes to the
+        release with the largest share. A table is whole: what is not given is not in it.
+        Raises: UsageError where the table makes no sense, where a release that comes into it takes other requests or
+        gives other answers than the one that has the largest share now, and where one asks for keys or TLS and the
+        service was started without; UnknownName, NotRunning; ServiceError where a release did not get ready or the
+        fronts did not follow, and then the table before stands; StoreConflict where its epoch was not `expect_epoch`,
+        as someone else changed it.
+        """
+        began = self.clock.monotonic()
+        services, releases = self.store()
+        run = self.folder / name
+        running = control.status(run).run
+        row = _row(services, name)
+        now = newest(row.traffic, control.local_traffic(run))
+        if now.epoch != expect_epoch:
+            raise StoreConflict(
+                f"Service `{name}` was changed by someone else: its epoch is {now.epoch}, wanted {expect_epoch}. "
+                "Read it again and decide anew."
+            )
+        traffic = Traffic(
+            epoch=now.epoch + 1,
+            shares=dict(shares),
+            previous=previous,
+            key_header=key_header,
+            rules=tuple(rules),
+            shadow=dict(shadow or {}),
+            watch=watch,
+        )
+        check_traffic(traffic)
+        traffic = replace(traffic, ranges=spread(now, traffic.shares))
+        check_traffic(traffic)
+        stable = largest(now)
+        bodies = {release: releases.body(releases.get(release).id) for release in {stable: None, **shares}}
+        for release in shares.keys() - now.shares.keys():  # the others were looked at when they came
+            check_alike(release, bodies[release], stable, bodies[stable])
+        warnings: list[str] = []
+        for release in shares:
+            terms = terms_of(bodies[release])
+            if why := refused(release, terms, running):
+                raise UsageError(why)
+            warnings += ignored(release, terms, running)
+        with self.audit.change("traffic", resources=(name, *shares), rollback_available=True) as note:
+            for release in shares:
+                load(run, release)
+            _switch(services, run, replace(row, traffic=now), traffic, expect_epoch=row.traffic.epoch)
+            note.update({"traffic": msgspec.to_builtins(traffic), "environment": row.environment})
+        return _changed(name, traffic, self.clock.monotonic() - began, warnings=tuple(warnings))
+
     def rollback(self, name: str) -> Changed:
         """Let the release that answered before answer again, whatever happened: without a store by the local copy.
+
+        It answers alone: no shares, rules or copies are left. Where a table with several releases knows none that
+        answered before, it is the one with the largest share.
 
         Raises: UsageError where nothing answered before, UnknownName where nothing is known of the service,
         NotRunning where none of its processes is there.
@@ -187,60 +246,25 @@ def _in_time(ask: Callable[[], T]) -> T:
         raise StoreError(f"The store did not answer within {STORE_S:g} s.") from fault
 
 
-def load(run: Path, release: str, *, timeout_s: float = READY_S) -> None:
-    """Load a release beside those that answer, and wait until its golden requests are; raises ServiceError."""
-    told = control.load(run, "warm", release)
-    if not told.ok:
-        raise ServiceError(f"`{release}` cannot be loaded: {told.detail}")
-    before = {one.name: one.restarts for one in _workers(control.status(run), release)}
-    end, why = time.monotonic() + timeout_s, ""
-    while not why:
-        state = control.status(run)
-        if is_loaded(state, release):
-            return
-        deaths = max((one.restarts - before.get(one.name, 0) for one in _workers(state, release)), default=0)
-        if deaths >= MOST_DEATHS:
-            why = f"its worker ended {deaths} times while loading"
-        elif time.monotonic() > end:
-            why = f"its golden requests were not answered within {timeout_s:g} s"
-        time.sleep(LOOK_S)
-    with contextlib.suppress(ModelyardError):
-        control.load(run, "cool", release)
-    shares = ", ".join(sorted(state.routes.traffic.shares))
-    raise ServiceError(f"`{release}` did not get ready: {why}. {shares} still answers. Its words are in {run}.")
-
-
-def is_loaded(state: Status, release: str) -> bool:
-    """Say whether every front sees every worker of a release answer its golden requests."""
-    slots = {one.name for one in _workers(state, release)} | {worker_name(release, 0)}
-    return bool(state.fronts) and all(
-        (worker := report.workers.get(slot)) is not None and worker.connected and worker.golden is True
-        for report in state.fronts.values()
-        for slot in slots
-    )
-
-
-def wait_followed(run: Path, epoch: int, timeout_s: float) -> None:
-    """Wait until all fronts answer by a table; raises ServiceError where they do not."""
-    end = time.monotonic() + timeout_s
-    while time.monotonic() < end:
-        state = control.status(run)
-        if state.fronts and all(report.epoch >= epoch for report in state.fronts.values()):
-            return
-        time.sleep(LOOK_S)
-    raise ServiceError(f"The fronts did not follow epoch {epoch} within {timeout_s:g} s.")
-
-
-def _workers(state: Status, release: str) -> list[ChildInfo]:
-    names = f"{release}."
-    return [one for one in state.run.children if one.name.startswith(names) and one.name[len(names) :].isdecimal()]
-
-
 def _row(services: Services, name: str) -> Service:
     row = services.get(name)
     if row is None:
         raise UnknownName("service", name, tuple(one.name for one in services.all()))
     return row
+
+
+def _switch(services: Services, run: Path, row: Service, traffic: Traffic, *, expect_epoch: int | None = None) -> None:
+    """Write a table and have the fronts follow it; where they do not, what `row` has is put back."""
+    expected = row.traffic.epoch if expect_epoch is None else expect_epoch
+    services.put(replace(row, traffic=traffic), expect_epoch=expected)
+    try:
+        told = control.poke(run, "reload")
+        if not told.ok:
+            raise ServiceError(f"The supervisor cannot follow {', '.join(traffic.shares)}: {told.detail}")
+        wait_followed(run, traffic.epoch, FOLLOW_S)
+    except ServiceError:
+        _put_back(services, run, row, traffic)
+        raise
 
 
 def _put_back(services: Services, run: Path, row: Service, traffic: Traffic) -> None:
@@ -285,14 +309,14 @@ def _changed(
     fronts: str = "follow",
     warnings: tuple[str, ...] = (),
 ) -> Changed:
-    (release,) = traffic.shares
     return Changed(
         service=name,
-        release=release,
+        release=largest(traffic),
         previous=traffic.previous,
         epoch=traffic.epoch,
         seconds=round(seconds, 4),
         store=store,
         fronts=fronts,
+        shares=traffic.shares,
         warnings=warnings,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from modelyard.core.ids import parse_release
 from modelyard.core.release import Traffic
 from modelyard.errors import UsageError
 
@@ -12,25 +13,44 @@ def next_traffic(row: Traffic | None, local: Traffic | None, release: str) -> Tr
     >>> next_traffic(Traffic(epoch=3, shares={"income@1": 1.0}), None, "income@2").previous
     'income@1'
     """
-    newest = max((one for one in (row, local) if one is not None), key=lambda one: one.epoch, default=None)
-    if newest is None:
+    known = row or local
+    if known is None:
         return Traffic(epoch=1, shares={release: 1.0})
-    before = max(newest.shares, key=lambda one: newest.shares[one])
-    previous = newest.previous if before == release else before
-    return Traffic(epoch=newest.epoch + 1, shares={release: 1.0}, previous=previous)
+    now = newest(known, local)
+    before = largest(now)
+    previous = now.previous if before == release else before
+    return Traffic(epoch=now.epoch + 1, shares={release: 1.0}, previous=previous)
+
+
+def newest(row: Traffic, local: Traffic | None) -> Traffic:
+    """Return the table with the higher epoch; of two with the same, the row's."""
+    return row if local is None or row.epoch >= local.epoch else local
+
+
+def largest(traffic: Traffic) -> str:
+    """Return the release with the largest share; of several the oldest, which is the one that was there before.
+
+    >>> largest(Traffic(epoch=1, shares={"income@10": 0.5, "income@9": 0.5}))
+    'income@9'
+    """
+    return max(traffic.shares, key=lambda one: (traffic.shares[one], -(parse_release(one)[1] or 0)))
 
 
 def way_back(name: str, traffic: Traffic) -> Traffic:
-    """Return the traffic before; raises UsageError where there is none.
+    """Return the traffic before: one release alone, without rules, copies or counts.
+
+    That is `previous`; where a table with several releases has none, the one with the largest share, and of
+    several with as much the oldest. Raises: UsageError where one release alone answers and none did before.
 
     What failed is not kept as the way back of what is gone back to: a second rollback must not bring it again.
     """
-    if traffic.previous is None:
+    wanted = traffic.previous or (largest(traffic) if len(traffic.shares) > 1 else None)
+    if wanted is None:
         raise UsageError(
             f"Nothing is known to have answered for `{name}` before {', '.join(sorted(traffic.shares))}. "
             f"Name a release instead: modelyard deploy {name}@NUMBER"
         )
-    return Traffic(epoch=traffic.epoch + 1, shares={traffic.previous: 1.0})
+    return Traffic(epoch=traffic.epoch + 1, shares={wanted: 1.0})
 
 
 def idle(name: str, traffic: Traffic | None) -> str:

@@ -150,13 +150,21 @@ class Governor:
             self._set(replace(self.routes, bodies=bodies))
 
     def _follow(self, traffic: Traffic) -> None:
-        """Take a table, with a verified body for each of its releases; raises what `Releases` raises."""
+        """Take a table, with a verified body for each of its releases; raises what `Releases` raises.
+
+        One without a share that cannot be had is told, and holds up none of the others.
+        """
         bodies = dict(self.routes.bodies)
-        for release in traffic.shares:
+        for release in traffic.names:
             if release not in bodies:
-                bodies[release] = self._body(release)
+                try:
+                    bodies[release] = self._body(release)
+                except Exception as fault:
+                    if traffic.shares.get(release):
+                        raise
+                    self._tell("release_missing", {"release": release, "why": str(fault)[:300]})
         previous = {}
-        for release in traffic.shares:
+        for release in [release for release in traffic.names if release in bodies]:
             for kind, wanted in ways_back(_fallback(bodies[release]), traffic.previous):
                 try:
                     if wanted not in bodies:
@@ -178,9 +186,10 @@ class Governor:
     @staticmethod
     def _needed(routes: Routes) -> set[str]:
         """Return the releases that callers may meet."""
-        traffic = routes.traffic
-        ways = [ways_back(_fallback(routes.bodies[release]), traffic.previous) for release in traffic.shares]
-        return {*traffic.shares, *(wanted for way in ways for _, wanted in way if wanted in routes.bodies)}
+        traffic, bodies = routes.traffic, routes.bodies
+        there = [release for release in traffic.names if release in bodies]
+        ways = [ways_back(_fallback(bodies[release]), traffic.previous) for release in there]
+        return {*there, *(wanted for way in ways for _, wanted in way if wanted in bodies)}
 
     def _set(self, routes: Routes) -> None:
         self.routes, self.changed = routes, True

@@ -20,7 +20,8 @@ from modelyard.core.release import Release
 from modelyard.errors import ModelyardError, ServiceError, StoreError, UnknownName, UsageError
 from modelyard.serve.guard.keys import Keys
 from modelyard.serve.http.listener import Listener
-from modelyard.serve.keep.change import Changed, Changes, is_loaded
+from modelyard.serve.keep.change import Changed, Changes
+from modelyard.serve.keep.loading import is_loaded
 from modelyard.serve.keep.processes import listen
 from modelyard.serve.messages import KEYS_FILE, Status, SupervisorJob
 from modelyard.serve.request import Code, Request
