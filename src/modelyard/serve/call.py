@@ -66,10 +66,12 @@ class Call:
     """A request whose rows keep the contract; itself the work, where it fits into a batch."""
 
     __slots__ = (
-        "asked", "asked_at", "counter", "dead", "deadline", "door", "ended", "home", "lane", "order", "packed",
-        "pieces", "priority", "queued", "reason", "request", "retried", "rows", "sent", "size_bytes", "slot", "step",
-        "trace", "traceparent",
+        "asked", "asked_at", "counter", "dead", "deadline", "door", "ended", "home", "infer_s", "lane", "order",
+        "packed", "pieces", "priority", "queued", "reason", "request", "retried", "rows", "sent", "settled",
+        "size_bytes", "slot", "step", "trace", "traceparent",
     )  # fmt: skip
+    infer_s: float  # its share of its batches' time in the model; set only where an arm counts
+    settled: Settled  # what it was answered; set only where it was not answered with its batch
 
     def __init__(
         self,
@@ -328,6 +330,7 @@ class Call:
 
     def _reply(self, settled: Settled, served_by: bytes, reason: Reason | None, by: str) -> None:
         self._close()
+        self.settled = settled
         why = None if reason is None else reason.value
         model = self.lane.model
         said = Said(model.release, served_by.decode(), self.request.id, why)

@@ -28,6 +28,7 @@ from modelyard.serve.pages import pages, questions
 from modelyard.serve.request import Code, Request
 from modelyard.serve.routing import Met, choose, meet
 from modelyard.serve.table import Table
+from modelyard.serve.told.arm import ERRORS, Arms
 from modelyard.serve.told.log import Log
 from modelyard.serve.told.metrics import Metrics
 from modelyard.serve.told.telling import BREAKER, Teller
@@ -67,6 +68,7 @@ class Desk:
         self.trace_sample = trace_sample
         self.metrics = metrics or Metrics()
         self.teller = Teller(metrics=self.metrics, clock=clock, log=log, tracer=tracer)
+        self.arms = Arms(self.metrics.arms, run_folder, self._arm_fault)
         self.table = Table(run_folder=run_folder, workers=workers, limits=limits, watcher=self, switched=self._switched)
         self.draining = False
         self.retry_after_s = limits.retry_after_s
@@ -217,6 +219,8 @@ class Desk:
         by = b"front" if lane is None else lane.model.release_bytes
         release, name = "" if lane is None else lane.release, "" if door is None else door.name
         self.teller.refused(request, code, release, name, trace)
+        if lane is not None and lane.arm is not None and code in ERRORS:
+            lane.arm.refused(request)
         if trace is not None:
             request.trace = trace.traceparent
         request.refuse(code, message, served_by=by, faults=faults, retry_after_s=retry_after_s, extra=extra)
@@ -355,6 +359,9 @@ class Desk:
             raise Malformed("`X-Deadline-Ms` must be a number of milliseconds above 0.")
         return min(wanted, self.limits.most_deadline_ms) / 1000
 
+    def _arm_fault(self, fault: Exception) -> None:
+        self.note("arm_fault", why=f"{type(fault).__name__}: {fault}"[:500])
+
     def _switched(self, gone: str) -> None:
         """Take in that the table changed, or let go of a release that left it."""
         if gone:
@@ -366,6 +373,7 @@ class Desk:
         live, traffic = self.table.live, self.routes.traffic
         self._only = live[0] if len(live) == 1 and not traffic.rules else None
         self._paths, self._questions = pages(self), questions(self)
+        self.arms.follow(traffic, self.lanes)
         self.note("traffic", epoch=traffic.epoch, shares=traffic.shares)
 
 

@@ -7,7 +7,7 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from modelyard.bundle.check import check_rows
 from modelyard.bundle.format import Body
@@ -23,6 +23,9 @@ from modelyard.serve.messages import Limits, WorkerState, quarantine_name, worke
 from modelyard.serve.model import Model
 from modelyard.serve.told.metrics import Finish
 from modelyard.serve.wire import LATE, AnswerFrame
+
+if TYPE_CHECKING:  # it counts calls, which know their lane
+    from modelyard.serve.told.arm import Arm
 
 EAGER = 16  # requests of one turn of the loop, after which the first leave: the worker runs while the rest is read
 LOOK_S = 0.025  # between looks at what may hang
@@ -65,6 +68,7 @@ class Lane:
         self.set_previous(None)
         self.trouble: Reason | None = Reason.WORKER_DOWN  # why no worker can answer now; None where one can
         self.finish: dict[str, Finish] = {}  # what counts good answers, by door
+        self.arm: Arm | None = None  # what counts for the verdicts of a rollout, while there is one
         self.cap = limits.batch_rows
         policy = BreakerPolicy(
             window_s=limits.breaker_window_s,
@@ -185,6 +189,8 @@ class Lane:
             rows = len(frame.bad) - len(frame.unread)
             self.note("bad_rows", worker=link.name, rows=rows, why=frame.reason[:200])
         self.watcher.answered(self, batch, frame, took_s)
+        if self.arm is not None:
+            self.arm.began(batch, frame)
         start, began = 0, self.now()
         for work in batch:
             try:
@@ -192,7 +198,10 @@ class Lane:
             except Exception as fault:  # noqa: BLE001 - the others of the batch are answered all the same
                 work.broke(fault)
             start += work.rows
-        self.watcher.encoded(self, (self.now() - began) / len(batch))
+        each_s = (self.now() - began) / len(batch)
+        if self.arm is not None:
+            self.arm.answered(batch, settled)
+        self.watcher.encoded(self, each_s)
 
     def lost(self, link: Link, batch: Sequence[Work], reason: Reason) -> None:
         self._judge()

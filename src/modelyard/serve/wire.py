@@ -55,6 +55,7 @@ class AnswerFrame(msgspec.Struct, frozen=True, kw_only=True, array_like=True, gc
     infer_us: float = 0.0
     spans: list[WorkerSpan] = []
     unread: list[int] = []  # of the bad rows those whose text is not what it must be; the front knows what to say
+    not_finite: int = 0  # of the bad rows, how many the model answered with NaN or an infinity
 
 
 _ENCODER = msgspec.msgpack.Encoder()

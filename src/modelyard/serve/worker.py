@@ -74,6 +74,7 @@ class Outcome:
     answers: Answers | None
     bad: tuple[int, ...] = ()
     reason: str = ""
+    not_finite: int = 0  # of the bad rows, those answered with NaN or an infinity
 
 
 class Runner:
@@ -126,6 +127,7 @@ class Runner:
             infer_us=took_us,
             spans=spans,
             unread=unread,
+            not_finite=outcome.not_finite,
         )
 
     def _read(self, packed: Packed) -> tuple[Packed, list[int]]:
@@ -138,7 +140,7 @@ class Runner:
         count = len(columns)
         try:
             answers = self.bundle.answer(columns)
-            bad = self._bad_rows(answers, count)
+            bad, not_finite = self._bad_rows(answers, count)
         except Exception as fault:  # noqa: BLE001 - whatever the model raises is this batch's failure, not the process's
             if count == 1:
                 return Outcome(None, (0,), str(fault)[:500])
@@ -146,27 +148,30 @@ class Runner:
             return _joined(
                 self.run(columns.take(slice(0, middle))), self.run(columns.take(slice(middle, count))), middle, count
             )
-        return Outcome(answers, bad, "the model's output is not finite or names no known class" if bad else "")
+        reason = "the model's output is not finite or names no known class" if bad else ""
+        return Outcome(answers, bad, reason, not_finite)
 
-    def _bad_rows(self, answers: Answers, count: int) -> tuple[int, ...]:
-        """Return the rows whose output is nonsense; raises EngineFailed where the shape is."""
+    def _bad_rows(self, answers: Answers, count: int) -> tuple[tuple[int, ...], int]:
+        """Return the rows whose output is nonsense, and how many are not finite; raises EngineFailed for its shape."""
         good: Array
         if self.bundle.manifest.task is Task.REGRESSION:
             if answers.values is None or answers.values.shape != (count,):
                 raise EngineFailed("The graph's `value` has a wrong shape.")
-            good = np.asarray(np.isfinite(answers.values))
+            good = finite = np.asarray(np.isfinite(answers.values))
         else:
             shape = (count, len(self.places))
             if answers.labels is None or answers.probabilities is None:
                 raise EngineFailed("The graph gave no labels or no probabilities.")
             if answers.labels.shape != (count,) or answers.probabilities.shape != shape:
                 raise EngineFailed("The graph's `label` or `probabilities` has a wrong shape.")
-            finite, known = np.isfinite(answers.probabilities), self.places.keys() >= set(answers.labels.tolist())
-            if known and finite.all():
-                return ()
-            good = np.asarray(finite.all(axis=1))
-            good &= np.array([label in self.places for label in answers.labels.tolist()], dtype=bool)
-        return () if good.all() else tuple(int(row) for row in np.flatnonzero(~good))
+            each, known = np.isfinite(answers.probabilities), self.places.keys() >= set(answers.labels.tolist())
+            if known and each.all():
+                return (), 0
+            finite = np.asarray(each.all(axis=1))
+            good = finite & np.array([label in self.places for label in answers.labels.tolist()], dtype=bool)
+        if good.all():
+            return (), 0
+        return tuple(int(row) for row in np.flatnonzero(~good)), int(np.count_nonzero(~finite))
 
 
 def _joined(first: Outcome, second: Outcome, middle: int, count: int) -> Outcome:
@@ -174,8 +179,9 @@ def _joined(first: Outcome, second: Outcome, middle: int, count: int) -> Outcome
     bad = (*first.bad, *(row + middle for row in second.bad))
     known = first.answers or second.answers
     reason = first.reason or second.reason
+    not_finite = first.not_finite + second.not_finite
     if known is None:
-        return Outcome(None, bad, reason)
+        return Outcome(None, bad, reason, not_finite)
 
     def whole(name: str) -> Array | None:
         pattern = getattr(known, name)
@@ -188,7 +194,7 @@ def _joined(first: Outcome, second: Outcome, middle: int, count: int) -> Outcome
         return out
 
     answers = Answers(labels=whole("labels"), probabilities=whole("probabilities"), values=whole("values"))
-    return Outcome(answers, bad, reason)
+    return Outcome(answers, bad, reason, not_finite)
 
 
 def _serve(server: socket.socket, runner: Runner) -> None:

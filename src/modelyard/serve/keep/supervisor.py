@@ -30,7 +30,7 @@ from modelyard.serve.keep.crew import Crew
 from modelyard.serve.keep.governor import Governor
 from modelyard.serve.keep.management import Management
 from modelyard.serve.keep.processes import keep_short
-from modelyard.serve.keep.runfile import claim, this_run
+from modelyard.serve.keep.runfile import claim, read_run, this_run
 from modelyard.serve.keep.starting import Starter
 from modelyard.serve.keep.switchboard import Switchboard
 from modelyard.serve.messages import (
@@ -112,8 +112,10 @@ class Supervisor:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
+        died = read_run(self.folder) is not None  # the supervisor before did not end in order
         with claim(self.folder, self.job, self.tell, self._starter.take_over):
-            clear(self.folder)
+            if not died:  # what was counted goes on after a crash, as a rollout may be judged by it
+                clear(self.folder)
             metrics = Metrics(open_board(self.folder / "supervisor.board"))
             self._crew = Crew(self.job, self._starter, metrics=metrics, tell=self.tell)
             context = server_context(self.job.tls_cert, self.job.tls_key)

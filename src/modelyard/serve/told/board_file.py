@@ -62,18 +62,27 @@ def read_all(folder: Path) -> list[Reading]:
 
 def read_board(path: Path) -> Reading | None:
     """Return what the board at `path` holds now; None where there is none yet."""
+    view = viewed(path)
+    if view is None:
+        return None
+    pid, alive = writer(view)
+    return Reading(name=path.name.removesuffix(ENDING), pid=pid, alive=alive, series=list(records(view)))
+
+
+def viewed(path: Path) -> memoryview[int] | None:
+    """Return the memory of the board at `path`, to be read only; None where there is none yet."""
     try:
         with path.open("rb") as file:
-            memory = mmap.mmap(file.fileno(), SIZE, access=mmap.ACCESS_READ)
+            view = memoryview(mmap.mmap(file.fileno(), SIZE, access=mmap.ACCESS_READ))
     except (OSError, ValueError):  # not there, or not whole yet
         return None
-    view = memoryview(memory)
-    if bytes(view[:8]) != MAGIC:
-        return None
+    return view if bytes(view[:8]) == MAGIC else None
+
+
+def writer(view: memoryview[int]) -> tuple[int, bool]:
+    """Return the process that a board is or was of, and whether it is still there."""
     head = view[:HEAD_BYTES].cast("Q")
-    pid = head[PID]
-    alive = is_same(pid, head[TICKS])
-    return Reading(name=path.name.removesuffix(ENDING), pid=pid, alive=alive, series=list(records(view)))
+    return head[PID], is_same(head[PID], head[TICKS])
 
 
 def clear(folder: Path) -> None:
@@ -87,6 +96,12 @@ def clear(folder: Path) -> None:
 def records(view: memoryview[int]) -> Iterable[tuple[Record, list[float]]]:
     """Return the published series with their values, up to the first that makes no sense."""
     cells = view[CELLS_AT:].cast("d")
+    for record, first in places(view):
+        yield record, list(cells[first : first + record.width])
+
+
+def places(view: memoryview[int]) -> Iterable[tuple[Record, int]]:
+    """Return the published series with the place of their first cell, up to the first that makes no sense."""
     at, end, first = HEAD_BYTES, HEAD_BYTES + view[:HEAD_BYTES].cast("Q")[NAMED], 0
     while at < end <= CELLS_AT:
         (length,) = LENGTH.unpack_from(view, at)
@@ -96,7 +111,7 @@ def records(view: memoryview[int]) -> Iterable[tuple[Record, list[float]]]:
             return
         if not 0 < record.width <= MOST_CELLS - first:
             return
-        yield record, list(cells[first : first + record.width])
+        yield record, first
         at += LENGTH.size + length
         first += record.width
 

@@ -74,6 +74,18 @@ class Counter(Family):
         return sum(series.values[0] for family, _, series in self.board.all() if family == self.name)
 
 
+class Tally(Family):
+    """Numbers that are counted together, in the order of `parts`, for each set of labels: not for Prometheus."""
+
+    def __init__(self, board: Board, name: str, parts: Labels, labels: Labels = ("release",)) -> None:
+        super().__init__(board, name, "", labels)
+        self.parts = parts
+
+    @property
+    def width(self) -> int:
+        return len(self.parts)
+
+
 class Gauge(Family):
     """A number that goes up and down, for each set of labels; `join` makes one of those of several processes.
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from modelyard.serve.guard.priority import Shed
 from modelyard.serve.keep.processes import start_ticks
+from modelyard.serve.told.arm_families import NAMES, ArmFamilies
 from modelyard.serve.told.board import Board, Bound
 from modelyard.serve.told.board_file import Labels, read_all
 from modelyard.serve.told.exposition import write
@@ -17,6 +18,7 @@ from modelyard.serve.told.families import BUCKETS_ROWS, BUCKETS_S, Counter, Fami
 
 __all__ = ["BUCKETS_ROWS", "BUCKETS_S", "BatchDone", "Finish", "Metrics", "exposition"]
 
+NOT_FINITE, RESTARTS = "modelyard_not_finite_rows_total", "modelyard_worker_restarts_total"
 GONE = "(gone)"  # the release whose counts are those of all releases that are no longer kept
 _QUEUE_REASONS = frozenset(Shed)
 _TICKS_S = 1.0 / os.sysconf("SC_CLK_TCK")
@@ -33,6 +35,7 @@ class Metrics:
         self._of_requests(board)
         self._of_releases(board)
         self._of_processes(board)
+        self.arms = ArmFamilies(board)
         if version:
             self.build.put(version, value=1)
 
@@ -72,6 +75,7 @@ class Metrics:
         self.faults = Counter(board, "modelyard_contract_faults_total", "Values that broke it.", ("release", "column"))
         self.unknown = Counter(board, "modelyard_unknown_categories_total", "Values never seen.", ("release", "column"))
         self.dropped = Counter(board, "modelyard_dropped_total", "Rows dropped before they ran.", ("release", "reason"))
+        self.not_finite = Counter(board, NOT_FINITE, "Rows that the model answered with NaN or an infinity.", release)
         self.retries = Counter(board, "modelyard_retries_total", "Rows asked again.", ("release", "outcome"))
 
     def _of_releases(self, board: Board) -> None:
@@ -87,7 +91,7 @@ class Metrics:
         self.poisoned = Gauge(
             board, "modelyard_poisoned_bodies", "Bodies refused, as they twice ended a worker.", join=max
         )
-        self.restarts = Counter(board, "modelyard_worker_restarts_total", "Workers replaced.", ("release", "why"))
+        self.restarts = Counter(board, RESTARTS, "Workers replaced.", ("release", "why"))
         self.workers = Gauge(board, "modelyard_workers", "Workers that answer.", release, join=max)
         self.busy = Counter(
             board, "modelyard_busy_seconds_total", "Workers with a batch; over workers and time, saturation.", release
@@ -165,6 +169,8 @@ class Metrics:
 
         def rename(name: str, labels: Labels) -> Labels | None:
             names = places.get(name, ())
+            if name in NAMES and labels[:1] == (release,):
+                return None
             if "release" in names and labels[names.index("release")] == release:
                 place = names.index("release")
                 return (*labels[:place], GONE, *labels[place + 1 :])

@@ -73,6 +73,8 @@ class Teller:
         if good:
             now = time.monotonic()
             lane.breaker.passed(now, now - took_s, by=good)
+        if frame.not_finite:
+            self.metrics.not_finite.add(release, by=frame.not_finite)
         if frame.spans and self.tracer is not None:
             for span in frame.spans:
                 self.tracer.take(span, release)
@@ -97,6 +99,8 @@ class Teller:
             metrics.failed_seconds.add(release, by=seconds)
         if degraded is not None:
             metrics.degraded.add(release, degraded, by)
+        if call.home.arm is not None:
+            call.home.arm.ended(call, code, degraded, seconds)
         self._line(request, release, door, code, call.rows, seconds, 1.0, degraded)
         if call.trace is not None:
             served_by = call.lane.release if not by else f"{call.lane.release} fallback:{by}"
