@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 import modelyard  # noqa: F401 - switches telemetry off before libraries are imported
+from modelyard.bundle.answers import Feedback, FeedbackCounts, Unread
 from modelyard.core.clock import SystemClock
 from modelyard.core.codec import decode, encode, write_atomic
 from modelyard.core.evidence import FallbackEvidence
@@ -177,12 +178,21 @@ def _supervisor(job: SupervisorJob) -> int:
         on_fallback=on_fallback,
         on_event=on_event,
         changes=changes(folder),
+        feedback=_feed,
     )
     try:
         return supervise(job, ports)
     except ModelyardError as fault:
         sys.stderr.write(f"{fault.code}: {fault}\n")
         return fault.exit_code
+
+
+def _feed(rows: Sequence[Feedback | Unread]) -> FeedbackCounts:
+    """Say of every outcome that could be read that it was joined."""
+    faults = [one.why for one in rows if isinstance(one, Unread)]
+    return FeedbackCounts(
+        joined=len(rows) - len(faults), malformed=len(faults), first_fault=faults[0] if faults else None
+    )
 
 
 def _say_modules(folder: Path, kind: str) -> None:

@@ -99,6 +99,24 @@ def test_what_cannot_be_done_is_said_in_the_protocols_form(manager: Manager) -> 
     assert manager.running.predict(ROW).json["served_by"] == "income@1"
 
 
+def test_outcomes_are_taken_one_by_one(manager: Manager) -> None:
+    good, odd = {"request": "a", "label": "yes"}, {"request": 7, "label": [1]}
+    status, counts = manager.ask("POST", "/feedback", {"outcomes": [good, odd, {**good, "row": -1}, "x"]})
+    assert (status, counts["joined"], counts["malformed"]) == (200, 1, 3)
+    assert "outcome 1" in counts["first_fault"]
+    assert manager.ask("POST", "/feedback", {"outcomes": [good] * 10_000})[1]["joined"] == 10_000
+    for body in ({"outcomes": [good] * 10_001}, {"outcomes": good}, {}, [good], b"{", b"[" * 100_000):
+        status, said = manager.ask("POST", "/feedback", body)
+        assert status == 400 and "outcomes" in said["error"]
+    assert manager.ask("GET", "/feedback")[0] == 405
+    assert manager.ask("POST", "/feedback", b" " * 3_000_000)[0] == 413
+    assert manager.ask("POST", "/v2/repository/index", b" " * 100_000)[0] == 413
+    asks = add_key(manager.running.folder, "asks", created="now")
+    eventually(lambda: manager.ask("POST", "/feedback", {"outcomes": [good]}, key=asks)[0] == 403, timeout_s=3.0)
+    told = eventually(lambda: manager.running.events("feedback"))
+    assert told[0]["by"] == "night"
+
+
 def test_the_index_tells_what_is_loaded(manager: Manager) -> None:
     manager.change("load", version="2")
     status, lines = manager.ask("POST", "/v2/repository/index")

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from modelyard.app.outcomes import feeding
 from modelyard.app.settings import Settings, read_settings
 from modelyard.app.spawn import COMMAND
 from modelyard.app.way_back import GuardedChanges
@@ -79,4 +80,5 @@ def supervisor_ports(job: SupervisorJob, store: Store, clock: SystemClock, heard
             audit=store.audit,
             clock=clock,
         ),
+        feedback=feeding(Path(job.run_folder), clock),
     )

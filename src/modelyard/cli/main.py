@@ -33,6 +33,7 @@ COMMANDS = {
     "stop": ("services", "Drain and end a service."),
     "deploy": ("traffic", "Let a release answer, once it is loaded and right."),
     "rollback": ("traffic", "Go back to the release that answered before, at once."),
+    "feedback": ("feedback", "Say what came true of requests that were answered."),
     "drill": ("drill", "Rehearse failures and the way back of a release on copies of its service."),
     "keys": ("keys", "Add, list or remove the API keys of a service."),
     "audit": ("care", "Show or verify the audit log."),

@@ -1,4 +1,4 @@
-"""The management address: load, unload, index, status and stop over HTTP, for keys that may manage.
+"""The management address: load, unload, index, status, stop and feedback over HTTP, for keys that may manage.
 
 Load and unload are deploy and rollback, by the same functions and on the same audit log.
 """
@@ -9,12 +9,13 @@ import asyncio
 import secrets
 import ssl
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Annotated, Any, Protocol
 
 import msgspec
 
+from modelyard.bundle.answers import Feedback, FeedbackCounts, Unread, read_feedback
 from modelyard.core.ids import parse_release
 from modelyard.core.release import Release
 from modelyard.errors import ModelyardError, ServiceError, StoreError, UnknownName, UsageError
@@ -27,10 +28,14 @@ from modelyard.serve.messages import KEYS_FILE, Status, SupervisorJob
 from modelyard.serve.request import Code, Request
 
 MOST_BODY_BYTES = 64 * 1024
+MOST_FEEDBACK_BYTES = 2 * 1024 * 1024
+MOST_OUTCOMES = 10_000  # of one request
 SWEEP_S = 1.0
 TELL_S = 10.0  # between events of callers who were refused
 
-_MODELS, _INDEX = "/v2/repository/models/", "/v2/repository/index"
+_MODELS, _INDEX, _FEEDBACK = "/v2/repository/models/", "/v2/repository/index", "/feedback"
+
+Feed = Callable[[Sequence[Feedback | Unread]], FeedbackCounts]
 
 
 class Parameters(msgspec.Struct, frozen=True, kw_only=True):
@@ -44,6 +49,12 @@ class RepositoryRequest(msgspec.Struct, frozen=True, kw_only=True):
 
     parameters: Parameters = Parameters()
     ready: bool = False  # of an index: only what answers
+
+
+class FeedbackRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Outcomes, each read by itself, so that one that cannot be read leaves the others alone."""
+
+    outcomes: Annotated[list[msgspec.Raw], msgspec.Meta(max_length=MOST_OUTCOMES)]
 
 
 class Governing(Protocol):
@@ -62,19 +73,23 @@ class Governing(Protocol):
 class Management:
     """Of the supervisor's loop; what takes long runs in a thread, one change at a time."""
 
-    def __init__(self, governing: Governing, changes: Changes, context: ssl.SSLContext | None) -> None:
-        self._governing, self._changes = governing, changes
+    def __init__(
+        self, governing: Governing, changes: Changes, context: ssl.SSLContext | None, feed: Feed | None = None
+    ) -> None:
+        self._governing, self._changes, self._feed = governing, changes, feed
         self._keys = Keys(Path(governing.job.run_folder) / KEYS_FILE)
         self._listener = Listener(
             loop=asyncio.get_running_loop(),
             handle=self.handle,
-            most_body_bytes=MOST_BODY_BYTES,
+            most_body_bytes=MOST_BODY_BYTES if feed is None else MOST_FEEDBACK_BYTES,
             prefix=secrets.token_hex(4),
             tls=context,
         )
-        self._changing = asyncio.Lock()
+        self._changing, self._feeding = asyncio.Lock(), asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
         self._refused, self._told_at = 0, -TELL_S
+        self._fed: dict[str, int] = {}  # outcomes by key, not told yet
+        self._fed_told_at = -TELL_S
         self.port = 0
 
     async def start(self) -> None:
@@ -122,14 +137,20 @@ class Management:
         """Return what answers a request; None where it was refused."""
         path, method = request.path.decode("latin-1"), request.method
         wanted = b"GET" if path == "/status" else b"POST"
+        takes = {"/status", "/stop", _INDEX} | ({_FEEDBACK} if self._feed is not None else set())
         name, _, verb = path.removeprefix(_MODELS).rpartition("/")
         is_change = path.startswith(_MODELS) and verb in ("load", "unload")
-        if not is_change and path not in ("/status", "/stop", _INDEX):
+        if not is_change and path not in takes:
             request.refuse(Code.NOT_FOUND, "There is nothing at this path.")
             return None
         if method != wanted:
             allow = b"allow: " + wanted + b"\r\n"
             request.refuse(Code.WRONG_METHOD, "This path does not take this method.", extra=allow)
+            return None
+        if path == _FEEDBACK:
+            return lambda: self._take(request.body, label)
+        if len(request.body) > MOST_BODY_BYTES:
+            request.refuse(Code.TOO_LARGE, f"The body has more than {MOST_BODY_BYTES} bytes.")
             return None
         asked = self._read(request.body)
         if path == "/status":
@@ -154,6 +175,21 @@ class Management:
 
     async def _status(self) -> Status:
         return self._governing.status()
+
+    async def _take(self, body: bytes, label: str) -> FeedbackCounts:
+        """Join outcomes with their answers, one request's at a time."""
+        assert self._feed is not None
+        try:
+            raw = msgspec.json.decode(body, type=FeedbackRequest).outcomes
+        except (msgspec.MsgspecError, ValueError, RecursionError) as fault:
+            raise UsageError(
+                f'The body is no feedback: {fault}. Wanted: {{"outcomes": [{{"request": "ID", "label": "yes"}}]}}, '
+                f"at most {MOST_OUTCOMES} of them."
+            ) from fault
+        outcomes = [read_feedback(bytes(one), f"outcome {place}") for place, one in enumerate(raw)]
+        self._fed[label] = self._fed.get(label, 0) + len(outcomes)
+        async with self._feeding:
+            return await asyncio.to_thread(self._feed, outcomes)
 
     async def _stop(self, label: str) -> dict[str, str]:
         self._governing.tell("managed", {"by": label, "what": "stop"})
@@ -181,11 +217,20 @@ class Management:
             await asyncio.sleep(SWEEP_S)
             self._listener.sweep()
             self._keys.refresh()
+            self._tell_fed()
 
     def _begin(self, work: Any) -> None:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+    def _tell_fed(self) -> None:
+        """Tell who handed in outcomes, together, as these come often."""
+        now = time.monotonic()
+        if self._fed and now - self._fed_told_at >= TELL_S:
+            for label, count in self._fed.items():
+                self._governing.tell("feedback", {"by": label, "outcomes": count})
+            self._fed, self._fed_told_at = {}, now
 
     def _count_refused(self) -> None:
         """Tell of callers without the right key, together, so that they cannot fill the audit log."""

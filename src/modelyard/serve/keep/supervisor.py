@@ -28,7 +28,7 @@ from modelyard.serve.keep.change import Changes
 from modelyard.serve.keep.children import Spawn
 from modelyard.serve.keep.crew import Crew
 from modelyard.serve.keep.governor import Governor
-from modelyard.serve.keep.management import Management
+from modelyard.serve.keep.management import Feed, Management
 from modelyard.serve.keep.processes import keep_short
 from modelyard.serve.keep.runfile import claim, read_run, this_run
 from modelyard.serve.keep.starting import Starter
@@ -71,6 +71,7 @@ class SupervisorPorts:
     on_fallback: Callable[[str, FallbackEvidence], None]
     on_event: Callable[[str, Mapping[str, Any]], None]
     changes: Changes  # what the management address may do
+    feedback: Feed | None = None  # takes outcomes that came late; None: the management address takes none
 
 
 def supervise(job: SupervisorJob, ports: SupervisorPorts) -> int:
@@ -122,7 +123,7 @@ class Supervisor:
             self._governor.begin()
             self._starter.listen()
             if self.job.management_port is not None:
-                self._management = Management(self, self.ports.changes, context)
+                self._management = Management(self, self.ports.changes, context, self.ports.feedback)
                 await self._management.start()
             self._run = self._this_run()
             self._switchboard = Switchboard(self)
