@@ -29,13 +29,13 @@ class TrafficVerbs:
 
     def deploy(self, ref: str) -> Changed:
         """Let a release answer all callers, once it is loaded and right; raises as `GuardedChanges.deploy`."""
-        with self._changes() as changes:
+        with self.changes() as changes:
             return changes.deploy(ref)
 
     def rollback(self, name: str) -> Changed:
         """Let the release before answer again, also without a store or a supervisor; raises as `Changes.rollback`."""
         check_name(name)
-        with self._changes() as changes:
+        with self.changes() as changes:
             return changes.rollback(name)
 
     def keys(self, name: str) -> tuple[KeyRecord, ...]:
@@ -81,7 +81,7 @@ class TrafficVerbs:
         return self.settings.home / "run" / check_name(name)
 
     @contextmanager
-    def _changes(self) -> Iterator[GuardedChanges]:
+    def changes(self) -> Iterator[GuardedChanges]:
         """Open the store when it is first asked for: a rollback goes on where it cannot be opened."""
         opened: list[tuple[AbstractContextManager[Store], Store]] = []
 

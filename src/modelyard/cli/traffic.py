@@ -7,19 +7,33 @@ from typing import Annotated
 import typer
 
 from modelyard.app.records import Records
+from modelyard.app.rollout import RolloutVerbs
 from modelyard.app.traffic import TrafficVerbs
-from modelyard.cli.options import Json, Ref, words
+from modelyard.cli.options import Json, words
 from modelyard.cli.printing import Printer, TerminalProgress
+from modelyard.cli.rollout import tell_begun
+from modelyard.core.rollout import Strategy
 from modelyard.serve.keep.change import Changed
 
 
-def deploy(ref: Ref, json: Json = False) -> None:
-    """Example: modelyard deploy income@2
+def deploy(
+    refs: Annotated[list[str], typer.Argument(help="A release, such as `income@2`; several for an experiment.")],
+    strategy: Annotated[
+        Strategy | None, typer.Option(help="How it takes over; by default as its spec says under `rollout.strategy`.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Example: modelyard deploy income@2 --strategy canary
 
-    The release is loaded beside the one that answers and its golden requests are asked; only then does it take over.
-    Where it does not get ready, what answered before goes on.
+    The release is loaded beside the one that answers and its golden requests are asked; only then is it asked by
+    callers. Where it does not get ready, what answered before goes on. A canary goes step by step, judged by the
+    requirements of its spec, and goes back by itself where one fails: `modelyard status NAME --watch` shows it.
     """
-    _tell(verbs().deploy(ref), as_json=json)
+    begun = RolloutVerbs(Records(command=words())).begin(refs, strategy)
+    if isinstance(begun, Changed):
+        _tell(begun, as_json=json)
+    else:
+        tell_begun(begun, as_json=json)
 
 
 def rollback(name: Annotated[str, typer.Argument(help="The service.")], json: Json = False) -> None:

@@ -162,6 +162,7 @@ class Watch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     items: Annotated[tuple[Watched, ...], msgspec.Meta(max_length=64)] = ()
     positive: str | None = None  # the class that counts as positive
     keeps_answers: bool = False  # answers are kept until their labels come
+    columns: Annotated[tuple[str, ...], msgspec.Meta(max_length=64)] = ()  # kept with them, for slices and groups
 
 
 class Outcome(StrEnum):

@@ -16,6 +16,7 @@ from modelyard.core.release import ROUTING_KEY, Traffic
 from modelyard.core.requirement import Requirement
 from modelyard.core.rollout import ArmCounts, Decision, How, Noted, Outcome, Policy, Strategy, Watch, Window
 from modelyard.errors import UsageError
+from modelyard.measure.sequential_means import split_anew
 from modelyard.rollout.state import StepState, next_step, shares
 from modelyard.rollout.state import begin as first_step
 
@@ -57,6 +58,7 @@ class Course(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     epoch: int  # of the traffic table that is wanted
     watch: Watch = Watch()
     key_header: str = ROUTING_KEY
+    place: int = 0  # of the last outcome that was joined before
     followed: float | None = None  # since when all fronts follow the table; until the step begins
     tries: int = 0  # to bring the traffic to it
     since: dict[str, Seen] = {}  # when the step began; empty until the fronts follow the table
@@ -106,6 +108,7 @@ def begin(
     now: float,
     watch: Watch,
     key_header: str = ROUTING_KEY,
+    place: int = 0,
 ) -> Course:
     """Return the course at its start; `epoch` is that of the table in force.
 
@@ -127,6 +130,7 @@ def begin(
         epoch=epoch + 1,
         watch=watch,
         key_header=key_header,
+        place=place,
     )
 
 
@@ -134,6 +138,12 @@ def follow(course: Course, since: Mapping[str, Seen], now: float) -> Course:
     """Return the course once the fronts answer by its table: from here on the step lasts and its requests count."""
     state = replace(course.state, began=now, looked=now)
     return replace(course, since=dict(since), state=state, followed=None, tries=0)
+
+
+def begin_anew(course: Course) -> Course:
+    """Return the course with its step to begin once more, as what was counted is gone; what tests have seen stays."""
+    kept = {key: split_anew(test) for key, test in course.state.means.items()}
+    return replace(course, since={}, followed=None, state=replace(course.state, seen={}, means=kept))
 
 
 def move(course: Course, decision: Decision, state: StepState, windows: Mapping[str, Window], now: float) -> Course:

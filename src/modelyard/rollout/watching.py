@@ -20,6 +20,7 @@ def watch(
     positive: str | None = None,
     price_per_cpu_hour: float | None = None,
     stable_ms: Mapping[str, float] | None = None,
+    columns: Sequence[str] = (),
 ) -> Watch:
     """Return what fronts count for the claims, and whether answers are kept for those that need labels.
 
@@ -29,6 +30,7 @@ def watch(
         stable_ms: for each margin of a latency percentile, by what it counts (`Claim.counts`), the milliseconds that
             the stable release stayed below, in that share of its requests, before the step. A margin that is not
             named is not counted.
+        columns: whose values are kept with answers.
     Raises: UsageError where there are more than fronts count.
     """
     items = {item.counts: item for claim in claims for item in _items(claim, price_per_cpu_hour, stable_ms or {})}
@@ -38,7 +40,7 @@ def watch(
             "requirements on latency, cost and shares of groups."
         )
     keeps = any(claim.requirement.needs_labels for claim in claims)
-    return Watch(items=tuple(items.values()), positive=positive, keeps_answers=keeps)
+    return Watch(items=tuple(items.values()), positive=positive, keeps_answers=keeps, columns=tuple(columns))
 
 
 def kept_columns(claims: Sequence[Claim]) -> tuple[str, ...]:

@@ -26,6 +26,8 @@ from modelyard.serve.messages import CONTROL_SOCKET, TRAFFIC_FILE, FrontHello, F
 from modelyard.serve.room import make_room
 from modelyard.serve.told.board import open_board
 from modelyard.serve.told.collector import Collector
+from modelyard.serve.told.keeping import Keeping
+from modelyard.serve.told.ledger import Ledger
 from modelyard.serve.told.log import Log
 from modelyard.serve.told.metrics import Metrics
 from modelyard.serve.told.tracer import TRACES_FILE, Tracer
@@ -97,6 +99,8 @@ class Front:
             pin_versions=job.pin_versions,
             trace_sample=job.trace_sample,
         )
+        self._keeping = Keeping(lambda: Ledger(self.folder, job.name), clock)
+        self.desk.arms.sinks.append(self._keeping)
         self._listener: Listening
         self._seen = 0  # the local copy's time of change, in nanoseconds
         self._stop = asyncio.Event()
@@ -130,6 +134,7 @@ class Front:
         await asyncio.gather(*tasks, return_exceptions=True)
         self.desk.measure()
         self.desk.close()
+        self._keeping.close()
         self.log.close()
         self.tracer.close()
 
@@ -160,6 +165,7 @@ class Front:
             metrics.connections.put(value=self._listener.open_connections)
             metrics.see(self.job.name, os.getpid())
             metrics.follow(metrics.trace_drops, self.tracer.dropped)
+            metrics.follow(metrics.answer_drops, self._keeping.dropped)
             if self.tracer.collector is not None:
                 metrics.follow(metrics.trace_unsent, self.tracer.collector.unsent)
             self.desk.measure()

@@ -18,13 +18,15 @@ from modelyard.core.clock import Clock, stamp_seconds
 from modelyard.core.evidence import RolloutEvidence
 from modelyard.core.release import Traffic
 from modelyard.core.rollout import Decision, How, Window
-from modelyard.errors import ModelyardError, NotRunning, StoreConflict, StoreError
+from modelyard.errors import DataError, ModelyardError, NotRunning, StoreConflict, StoreError
 from modelyard.flow.rollout.courses import Courses
-from modelyard.rollout.course import Course, Seen, end, follow, move, take_over
+from modelyard.rollout.course import Course, Seen, begin_anew, end, follow, move, take_over
 from modelyard.rollout.decide import decide
 from modelyard.serve.keep import control
 from modelyard.serve.keep.change import Changed
 
+LOOK_S = 0.25  # between looks
+MOST_FAILURES = 40  # looks in a row that fail, until the candidate goes back
 SETTLE_S = 0.5  # after the fronts follow a table, until requests that began by the one before are answered
 ALIVE_S = 5.0  # a look takes no longer
 CHANGE_S = 90.0  # for releases to load and the fronts to follow
@@ -65,6 +67,23 @@ class Keeper:
     clock: Clock
     tell: Callable[[str, Mapping[str, Any]], None]
     record: Callable[[str, RolloutEvidence], None]
+
+    def run(self, pause: Callable[[float], None]) -> None:
+        """Look again and again until the rollout has ended. One that cannot be looked at for long goes back."""
+        failures = 0
+        while True:
+            try:
+                if self.look():
+                    return
+                failures = 0
+            except DataError as fault:
+                self._begin_anew(fault)
+            except ModelyardError as fault:
+                failures += 1
+                self.tell("rollout_look_failed", {"times": failures, "why": str(fault)[:300]})
+                if failures >= MOST_FAILURES:
+                    self._give_up(fault)
+            pause(LOOK_S)
 
     def look(self) -> bool:
         """Take one turn; say whether the rollout has ended and the traffic is as it should be."""
@@ -148,6 +167,21 @@ class Keeper:
             if tried.tries >= TRIES:
                 tried = end(tried, How.TAKEN_BACK, f"The traffic could not be changed: {fault}", now)
             self.courses.write(tried)
+
+    def _begin_anew(self, fault: DataError) -> None:
+        """Let the step begin once more: what was counted since it began is gone."""
+        with self.courses.hold():
+            course = self.courses.read()
+            if course is not None and course.ended is None:
+                self.tell("rollout_counts_lost", {"rollout": course.id, "why": str(fault)[:300]})
+                self.courses.write(begin_anew(course))
+
+    def _give_up(self, fault: ModelyardError) -> None:
+        with self.courses.hold():
+            course = self.courses.read()
+            if course is not None and course.ended is None:
+                now = self.clock.now().timestamp()
+                self.courses.write(end(course, How.TAKEN_BACK, f"It cannot be judged any more: {fault}", now))
 
     def _finish(self, course: Course) -> None:
         """Put what came of it on the record of each candidate, and let go of the course."""

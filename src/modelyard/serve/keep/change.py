@@ -75,6 +75,19 @@ class Changes:
     audit: Audit
     clock: Clock
 
+    def current(self, name: str) -> Traffic:
+        """Return the table with the highest epoch, of the store and of the local copy, which is there without one.
+
+        Raises: UnknownName where nothing is known of the service.
+        """
+        local = control.local_traffic(self.folder / name)
+        try:
+            return newest(_in_time(lambda: _row(self.store()[0], name).traffic), local)
+        except Exception:  # whatever a store raises, the local copy may know
+            if local is None:
+                raise
+            return local
+
     def deploy(self, ref: str) -> Changed:
         """Let a release answer all callers of its service, once it is loaded and its golden requests are answered.
 

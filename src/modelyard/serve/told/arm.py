@@ -43,6 +43,10 @@ class Answer(NamedTuple):
 class Sink(Protocol):
     """Who gets every answer of the watched releases as well, rules' and named ones too, after the replies left."""
 
+    def follow(self, watch: Watch | None) -> None:
+        """Take in what is watched from now on."""
+        ...
+
     def take(self, release: str, answers: Sequence[Answer]) -> None:
         """Take the answers of a batch. On the event loop's thread: it must neither block nor raise."""
         ...
@@ -242,6 +246,8 @@ class Arms:
         watch = traffic.watch
         file = "" if watch is None else units_file(traffic)
         forget(self._folder, but=file)
+        for sink in self.sinks:
+            sink.follow(watch)
         units = None if watch is None else Units(self._folder / file)
         for release, lane in lanes.items():
             lane.arm = None

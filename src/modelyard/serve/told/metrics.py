@@ -114,6 +114,9 @@ class Metrics:
             board, "modelyard_log_sampled_ratio", "The share of good requests that are logged.", join=min
         )
         self.trace_drops = Counter(board, "modelyard_trace_drops_total", "Traces that found no room.")
+        self.answer_drops = Counter(
+            board, "modelyard_answer_drops_total", "Answers that should have been kept for their labels and were lost."
+        )
         self.trace_unsent = Counter(board, "modelyard_trace_unsent_total", "Traces the collector did not get.")
         self.cpu = Counter(board, "process_cpu_seconds_total", "CPU time, user and system.", process)
         self.memory = Gauge(board, "process_resident_memory_bytes", "Memory in use.", process)

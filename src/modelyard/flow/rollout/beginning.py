@@ -1,0 +1,135 @@
+"""The beginning of a rollout: what is asked, held against what serves, written down, and set going."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from modelyard.core.clock import Clock
+from modelyard.core.release import ROUTING_KEY
+from modelyard.core.requirement import Requirement
+from modelyard.core.rollout import Policy, Strategy
+from modelyard.errors import ModelyardError, UsageError
+from modelyard.flow.rollout.courses import Courses
+from modelyard.flow.rollout.keeper import Traffics
+from modelyard.rollout.claims import LATENCY, Against, Claim, claims
+from modelyard.rollout.course import Course, begin
+from modelyard.rollout.watching import kept_columns, watch
+from modelyard.serve.keep import control
+from modelyard.serve.keep.change import Changed
+from modelyard.serve.keep.following import largest
+from modelyard.serve.told.quantiles import stayed_below_ms
+
+LEAST_TIMED = 100  # requests of the stable release, before what it stayed below can be a limit
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """What a rollout is to be, from the newest candidate's sealed spec and from the command."""
+
+    service: str
+    candidates: tuple[str, ...]
+    policy: Policy
+    requirements: tuple[Requirement, ...]
+    by: str
+    positive: str | None = None
+    price_per_cpu_hour: float | None = None
+    key_header: str = ROUTING_KEY
+    place: int = 0  # of the last outcome that was joined before
+
+
+def start(asked: Asked, *, courses: Courses, traffics: Traffics, clock: Clock) -> tuple[Course, Changed]:
+    """Begin a rollout: the course is written, the candidates load, the first table is in force.
+
+    Raises: UsageError where one is open, where a candidate has the traffic already, and where the requirements cannot
+    be judged so; NotRunning; and what setting the traffic raises: then nothing has begun.
+    """
+    control.status(courses.folder)  # raises where nothing runs
+    with courses.hold():
+        _check_free(courses)
+        now = clock.now().timestamp()
+        table = traffics.current(asked.service)
+        stable = largest(table)
+        if stable in asked.candidates:
+            raise UsageError(f"{stable} has the most of the traffic of `{asked.service}` already.")
+        found = claims(asked.requirements, asked.policy)
+        counted = watch(
+            found,
+            positive=asked.positive,
+            price_per_cpu_hour=asked.price_per_cpu_hour,
+            stable_ms=_stable_ms(found, courses.folder, stable),
+            columns=kept_columns(found),
+        )
+        course = begin(
+            id=f"{asked.service}-{clock.now():%Y%m%d-%H%M%S}",
+            service=asked.service,
+            by=asked.by,
+            policy=asked.policy,
+            requirements=asked.requirements,
+            stable=stable,
+            candidates=asked.candidates,
+            epoch=table.epoch,
+            now=now,
+            watch=counted,
+            key_header=asked.key_header,
+            place=asked.place,
+        )
+        courses.open(course)
+        courses.alive(clock.monotonic())
+        try:
+            changed = traffics.set_traffic(
+                asked.service,
+                course.wanted,
+                expect_epoch=table.epoch,
+                previous=stable,
+                rules=table.rules,
+                shadow=course.mirrored,
+                key_header=course.key_header,
+                watch=course.watch,
+            )
+        except ModelyardError:
+            courses.drop()
+            raise
+    return course, changed
+
+
+def told(asked: Asked, course: Course) -> list[str]:
+    """Return in words what cannot be judged of what is asked, as nothing counts it."""
+    known = {item.counts for item in course.watch.items}
+    lines = []
+    for claim in claims(asked.requirements, asked.policy):
+        if LATENCY.fullmatch(claim.requirement.metric) and claim.counts[0] not in known:
+            lines.append(
+                f"{claim.key} is not judged: {course.state.stable} has answered fewer than {LEAST_TIMED} requests, so "
+                "nobody knows what it stays below. The rollout holds; promote it by hand, or begin it later."
+            )
+        if claim.requirement.metric == "cost_per_thousand" and claim.counts[0] not in known:
+            lines.append(f"{claim.key} is not judged: the spec names no `serving.price_per_cpu_hour`.")
+    if asked.policy.strategy is Strategy.EXPERIMENT and len(asked.candidates) > 1:
+        lines.append(f"{len(asked.candidates)} candidates share {100 * asked.policy.share_at(0):g} % of the traffic.")
+    return lines
+
+
+def _check_free(courses: Courses) -> None:
+    if not courses.is_open:
+        return
+    open_one = courses.read()
+    if open_one is not None and open_one.ended is None:
+        names = ", ".join(open_one.state.running)
+        raise UsageError(
+            f"The rollout {open_one.id} of {names} is open. Let it end, `modelyard promote {open_one.service}`, or "
+            f"take it back: modelyard rollback {open_one.service}"
+        )
+
+
+def _stable_ms(found: Sequence[Claim], run_folder: Path, stable: str) -> Mapping[str, float]:
+    """Return what the stable release stayed below so far, for each margin of a latency percentile."""
+    limits = {}
+    for claim in found:
+        named = LATENCY.fullmatch(claim.requirement.metric)
+        if named and claim.against is Against.MARGIN:
+            below = stayed_below_ms(run_folder, stable, int(named[1]) / 100, least=LEAST_TIMED)
+            if below is not None:
+                limits[claim.counts[0]] = below
+    return limits
