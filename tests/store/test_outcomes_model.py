@@ -6,6 +6,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
+import msgspec
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
@@ -91,7 +92,7 @@ class Model(RuleBasedStateMachine):
         found = list(self.open[0].joined_since(0))
         assert [one.place for one in found] == list(range(1, len(found) + 1))
         assert sorted((one.release, one.label, one.late) for one in found) == sorted(self.joined)
-        assert self.open[1].counts() == FeedbackCounts(**self.counts)
+        assert self.open[1].counts() == msgspec.convert(self.counts, FeedbackCounts)
 
     # the model
 

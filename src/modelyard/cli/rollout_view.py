@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from modelyard.app.rollout import Seen
 from modelyard.core.rollout import Outcome, Ruling, Window
 from modelyard.rollout.course import Course
+from modelyard.rollout.words import grouped
 
 WIDTH = 100
 _MARKS = {"pass": "pass", "fail": "FAIL", "inconclusive": "open"}
@@ -73,10 +74,7 @@ def _windows(windows: dict[str, Window]) -> Iterator[str]:
     rows = [
         (
             name,
-            *(
-                f"{count:,}".replace(",", " ")
-                for count in (one.counts.requests, one.counts.errors, one.counts.degraded)
-            ),
+            *(grouped(count) for count in (one.counts.requests, one.counts.errors, one.counts.degraded)),
             str(sum(one.restarts.values())),
             str(one.not_finite_rows),
         )
@@ -91,7 +89,7 @@ def _windows(windows: dict[str, Window]) -> Iterator[str]:
 
 def _rulings(rulings: tuple[Ruling, ...]) -> Iterator[str]:
     for one in rulings:
-        more = f" (about {one.samples_expected:,} more samples)".replace(",", " ") if one.samples_expected else ""
+        more = f" (about {grouped(one.samples_expected)} more samples)" if one.samples_expected else ""
         yield from _wrapped(f"{_MARKS[one.verdict]}  ", f"{one.reason}{more}")
 
 

@@ -16,7 +16,6 @@ from modelyard.spec.candidates import CandidateSpec
 from modelyard.spec.explain import in_words
 from modelyard.spec.parameters import BUILT_IN, PARAMETERS
 from modelyard.spec.requirements import DEFAULT_OBJECTIVE, RequirementSpec
-from modelyard.spec.rollout import DEFAULT_STEPS
 from modelyard.spec.section import Section
 from modelyard.spec.system import System
 from modelyard.spec.task import ModelType
@@ -84,7 +83,7 @@ def starter(
                 "endpoint": f"/api/v1/{name.replace('_', '-')}",
                 "fallback": (_fallback(task_type, told),),
             },
-            "rollout": {"steps": DEFAULT_STEPS[Strategy.CANARY]},
+            "rollout": {"strategy": Strategy.ALL_AT_ONCE},
         }
     )
     reasons: dict[tuple[str, ...], str] = {

@@ -63,7 +63,7 @@ class RolloutSpec(Section):
     """How a release takes over from the one before, judged by the requirements, and what was rehearsed before."""
 
     strategy: Strategy = Field(
-        default=Strategy.CANARY,
+        default=Strategy.ALL_AT_ONCE,
         description="How the traffic moves: all_at_once, blue_green, canary, shadow_canary or experiment; blue_green "
         "is one switch, the old release kept warm for `serving.keep_warm_s`, a canary goes step by step, a "
         "shadow_canary is mirrored first, an experiment runs until `primary` tells which is better.",
