@@ -20,9 +20,11 @@ from modelyard.core.release import Traffic
 from modelyard.serve.desk import Desk
 from modelyard.serve.messages import BodyRef, Limits, Routes, quarantine_name, worker_name
 from modelyard.serve.request import Code
+from modelyard.serve.told.metrics import Metrics
 from modelyard.serve.wire import LATE, LENGTH, AnswerFrame, BatchFrame, listen_at, pack, unpack_batch
 from tests.serve.callers import DEADLINE_MS, Caller, share, until
 
+ROW_US = 100.0  # in the model, of each row
 T = TypeVar("T")
 Bodies = Mapping[str, tuple[Path, str]]
 LIMITS = Limits(
@@ -130,7 +132,13 @@ class Worker:
         shares = np.array([share(age) for age in self.ages(frame)], dtype=np.float64)
         table = np.stack([1 - shares, shares], axis=1).astype(np.float32)
         labels = (shares > 0.5).astype(np.int32)
-        return AnswerFrame(id=frame.id, rows=frame.rows, labels=labels.tobytes(), probabilities=table.tobytes())
+        return AnswerFrame(
+            id=frame.id,
+            rows=frame.rows,
+            labels=labels.tobytes(),
+            probabilities=table.tobytes(),
+            infer_us=ROW_US * frame.rows,
+        )
 
     def _golden(self, frame: BatchFrame) -> AnswerFrame:
         golden = self.body.golden
@@ -197,6 +205,9 @@ async def stage(
     limits: Limits = LIMITS,
     missing: Sequence[str] = (),
     workers: int = 1,
+    traffic: Traffic | None = None,
+    metrics: Metrics | None = None,
+    pin_versions: bool = False,
 ) -> AsyncIterator[Stage]:
     """Run a desk over scripted workers, one of each release but those that are missing."""
     folder.mkdir(exist_ok=True)
@@ -208,6 +219,8 @@ async def stage(
         limits=limits,
         version="0.0.0",
         clock=SystemClock(),
+        metrics=metrics,
+        pin_versions=pin_versions,
     )
     played = Stage(desk, folder, {release: read_body(path) for release, (path, _) in bodies.items()})
     for release in bodies:
@@ -215,7 +228,7 @@ async def stage(
             await played.worker(release, slot)
     desk.start(asyncio.get_running_loop())
     refs = {release: BodyRef(folder=str(path), digest=digest) for release, (path, digest) in bodies.items()}
-    traffic = Traffic(epoch=1, shares=dict(shares or {next(iter(bodies)): 1.0}))
+    traffic = traffic or Traffic(epoch=1, shares=dict(shares or {next(iter(bodies)): 1.0}))
     desk.adopt(Routes(traffic=traffic, bodies=refs, previous=dict(previous or {})))
     try:
         await until(lambda: all(lane.ready for name, lane in desk.lanes.items() if name not in missing))

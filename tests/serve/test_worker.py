@@ -66,7 +66,7 @@ def test_rows_that_make_the_model_fail_fail_alone(tmp_path: Path, places: set[in
 
 def test_outputs_that_are_not_finite_are_named(tmp_path: Path) -> None:
     frame = answer(opened(tmp_path / "b"), [ROW, NONSENSE, ROW])
-    assert frame.bad == [1]
+    assert (frame.bad, frame.not_finite) == ([1], 1)
     assert "not finite" in frame.reason
 
 
