@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 from collections import Counter
 from pathlib import Path
@@ -87,7 +88,7 @@ def answered_by(running: Running, count: int, **headers: str) -> Counter[str]:
 def test_a_split_is_kept_by_key_and_rule_and_by_whatever_comes_back_after_a_kill(
     bodies: dict[str, tuple[Path, str]], tmp_path: Path
 ) -> None:
-    with service(tmp_path / "income", bodies) as running, Load(running.port, 2) as load:
+    with service(tmp_path / "income", bodies, log_sample_per_s=1e6) as running, Load(running.port, 2) as load:
         verbs = changes(running.folder)
         rules = (HeaderRule(header="x-beta", value="yes", release="income@3"),)
         split = {"income@1": 0.75, "income@2": 0.25, "income@3": 0.0}
@@ -102,6 +103,10 @@ def test_a_split_is_kept_by_key_and_rule_and_by_whatever_comes_back_after_a_kill
         for number in range(20):
             own = f"own-{number}"
             assert answered_by(running, 1, X_Request_Id=own) == {choose(table, own)[0]: 1}
+        eventually(lambda: _logged(running, "own-19"))
+        for number in range(20):  # from the line alone, and the table of its epoch
+            line = _logged(running, f"own-{number}")
+            assert (line["epoch"], (line["release"], line["p_release"])) == (2, choose(table, line["request"]))
         with pytest.raises(StoreConflict, match="its epoch is 2, wanted 1"):
             verbs.set_traffic("income", {"income@1": 1.0}, expect_epoch=1)
         with pytest.raises(UsageError, match=r"sum to 0\.5"):
@@ -127,6 +132,11 @@ def test_a_split_is_kept_by_key_and_rule_and_by_whatever_comes_back_after_a_kill
             assert answered_by(running, 5, X_Beta="yes") == {"income@1": 5}
         finally:
             sweep(running.folder, again)
+
+
+def _logged(running: Running, request: str) -> Any:
+    lines = (running.folder / "front.0.log").read_text().splitlines()
+    return next((line for text in lines if (line := json.loads(text)).get("request") == request), None)
 
 
 def test_a_table_with_a_release_that_does_not_get_ready_leaves_the_one_before(

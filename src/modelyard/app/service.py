@@ -26,7 +26,7 @@ from modelyard.serve.guard.exposure import exposures, locked
 from modelyard.serve.guard.keys import read_keys
 from modelyard.serve.guard.tls import server_context
 from modelyard.serve.keep import control
-from modelyard.serve.keep.following import next_traffic
+from modelyard.serve.keep.following import largest, next_traffic
 from modelyard.serve.messages import ERROR_FILE, Status, SupervisorJob
 from modelyard.spec.system import System
 from modelyard.store.open import Store
@@ -134,7 +134,7 @@ class ServiceVerbs:
 
     def _drain_s(self, store: Store, name: str) -> float:
         service = store.services.get(name)
-        return 0.0 if service is None else _spec(store, next(iter(service.traffic.shares))).serving.drain_s
+        return 0.0 if service is None else _spec(store, largest(service.traffic)).serving.drain_s
 
     def _claim(self, ref: str, host: str | None, port: int | None, grpc_port: int | None) -> SupervisorJob:
         """Write the service's row, and return what its supervisor is to do."""

@@ -69,7 +69,7 @@ class HttpRequest(Request):
         self.method, self.path, self.query, self.headers, self.body = method, path, query, headers, body
         self.id, self.arrived = id, arrived
         self.is_plain = self.gone = self.sent = False
-        self.on_gone = None
+        self.on_gone = self.met = None
         self.trace = b""
 
     def answer(
