@@ -38,6 +38,7 @@ from modelyard.serve.keep.following import idle, largest, newest, next_traffic, 
 from modelyard.serve.keep.likeness import check_alike
 from modelyard.serve.keep.loading import load, wait_followed
 from modelyard.serve.keep.terms import ignored, refused, terms_of
+from modelyard.serve.messages import RunInfo
 from modelyard.serve.routing import spread
 
 T = TypeVar("T")
@@ -158,22 +159,13 @@ class Changes:
         check_traffic(traffic)
         traffic = replace(traffic, ranges=spread(now, traffic.shares))
         check_traffic(traffic)
-        stable = largest(now)
-        bodies = {release: releases.body(releases.get(release).id) for release in {stable: None, **shares}}
-        for release in shares.keys() - now.shares.keys():  # the others were looked at when they came
-            check_alike(release, bodies[release], stable, bodies[stable])
-        warnings: list[str] = []
-        for release in shares:
-            terms = terms_of(bodies[release])
-            if why := refused(release, terms, running):
-                raise UsageError(why)
-            warnings += ignored(release, terms, running)
+        warnings = _check_releases(releases, now, traffic, running)
         with self.audit.change("traffic", resources=(name, *shares), rollback_available=True) as note:
             for release in shares:
                 load(run, release)
             _switch(services, run, replace(row, traffic=now), traffic, expect_epoch=row.traffic.epoch)
             note.update({"traffic": msgspec.to_builtins(traffic), "environment": row.environment})
-        return _changed(name, traffic, self.clock.monotonic() - began, warnings=tuple(warnings))
+        return _changed(name, traffic, self.clock.monotonic() - began, warnings=warnings)
 
     def rollback(self, name: str) -> Changed:
         """Let the release that answered before answer again, whatever happened: without a store by the local copy.
@@ -240,6 +232,21 @@ class Changes:
         except Exception:  # noqa: BLE001 - whatever a store raises, the local copy says it as well
             return local
         return row if local is None or row.epoch >= local.epoch else local
+
+
+def _check_releases(releases: Releases, now: Traffic, traffic: Traffic, running: RunInfo) -> tuple[str, ...]:
+    """Return in words what the service does otherwise than the releases of a table say; raises as `set_traffic`."""
+    stable = largest(now)
+    bodies = {release: releases.body(releases.get(release).id) for release in {stable: None, **traffic.shares}}
+    for release in traffic.shares.keys() - now.shares.keys():  # the others were looked at when they came
+        check_alike(release, bodies[release], stable, bodies[stable])
+    warnings: list[str] = []
+    for release in traffic.shares:
+        terms = terms_of(bodies[release])
+        if why := refused(release, terms, running):
+            raise UsageError(why)
+        warnings += ignored(release, terms, running)
+    return tuple(warnings)
 
 
 def _in_time(ask: Callable[[], T]) -> T:
