@@ -252,6 +252,16 @@ def test_the_margin_of_a_median_has_a_threshold_for_each_release() -> None:
     assert folded.releases[CANDIDATE].rates[name] == Hits(trials=1)  # below 2 and 1 more
 
 
+def test_rows_from_before_the_step_and_late_ones_are_passed_over_for_good() -> None:
+    row = Joined(place=1, release=CANDIDATE, label="no", at=5.0, classes=TWO, answered="no", probabilities=(1.0, 0.0))
+    late = Joined(
+        place=2, release=CANDIDATE, label="no", at=7.0, classes=TWO, answered="no", probabilities=(1.0, 0.0), late=True
+    )
+    folded = fold(LabelCounts(), [row, late], claimed("accuracy"), stable=STABLE, since=6.0)
+    assert folded == LabelCounts(place=2)
+    assert fold(folded, [row, late], claimed("accuracy"), stable=STABLE) == folded
+
+
 def test_what_fronts_counted_stays() -> None:
     row = Joined(place=1, release=CANDIDATE, label="no", at=0.0, classes=TWO, answered="no", probabilities=(1.0, 0.0))
     folded = fold(LabelCounts(), [row], claimed("accuracy"), stable=STABLE)

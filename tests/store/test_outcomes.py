@@ -205,7 +205,7 @@ def test_places_are_never_given_twice(tmp_path: Path, segment: Segment) -> None:
         segment.add(kept(str(number), at=NOW + number))
         outcomes.feedback([said(str(number))])
         places += [one.place for one in outcomes.joined_since(max(places, default=0))]
-    assert places == [1, 2, 3]
+    assert places == [1, 2, 3] and outcomes.last_place() == 3
 
 
 def test_an_entry_that_is_not_whole_yet_is_read_once_it_is(tmp_path: Path, segment: Segment) -> None:

@@ -5,6 +5,8 @@ the last digit. A rate of several classes is counted in sets, as `claims` says: 
 order, and a row is in one set of a claim only. The area under the ROC curve of several classes pairs a row with the
 next one of another class and asks which has more of the first one's class; rows between are passed over, so that
 first rows come as often as their class does and the mean is the area, weighted by class.
+
+Rows are not weighted by how likely they were to be kept: that has nothing to do with what was answered.
 """
 
 from __future__ import annotations
@@ -58,12 +60,14 @@ def fold(
     claims: Sequence[Claim],
     *,
     stable: str,
+    since: float = 0.0,
     stable_errors: Mapping[str, float] | None = None,
 ) -> LabelCounts:
     """Return the counts with more rows in them; those at a place that was folded before are passed over.
 
     Args:
         rows: in the order of their places. The last class of a binary answer is the positive one.
+        since: seconds since 1970 when the step began. Rows answered before, and late ones, are passed over.
         stable_errors: for each margin of a median, by what it counts (`Claim.counts`), the absolute error that the
             stable release stayed below in half of the rows before; without it the margin is not counted.
     """
@@ -75,6 +79,8 @@ def fold(
         if row.place <= place:
             continue
         place = row.place
+        if row.late or row.at < since:
+            continue
         tally = tallies.setdefault(row.release, _Tally())
         for claim in asked.values():
             if _in_slice(row, claim.requirement.slice):

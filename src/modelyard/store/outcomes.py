@@ -122,6 +122,11 @@ class Outcomes:
             found = counters(connection)
         return msgspec.convert({name: found.get(name, 0) for name in _FATES}, FeedbackCounts)
 
+    def last_place(self) -> int:
+        """Return the place of what was joined last, 0 where nothing was: what a step joins comes behind it."""
+        with self._database.read() as connection:
+            return counters(connection).get("place", 0)
+
     def joined_since(self, place: int, releases: Collection[str] | None = None) -> Iterator[Joined]:
         """Yield what was joined after that place, in the order in which it was; of all releases where none is named."""
         while True:
@@ -164,7 +169,12 @@ class Outcomes:
         """Let go of the oldest answers, and of labels that waited too long."""
         for table, time, most in (("answers", "at", self._most_rows), ("waiting", "came", self._most_waiting)):
             connection.exec_driver_sql(f"DELETE FROM {table} WHERE {time} < ?", (now - self._most_age_s,))
-            span = connection.exec_driver_sql(f"SELECT MAX(id) - MIN(id) + 1 FROM {table}").scalar_one() or 0
+            span = (
+                connection.exec_driver_sql(
+                    f"SELECT (SELECT MAX(id) FROM {table}) - (SELECT MIN(id) FROM {table}) + 1"
+                ).scalar_one()
+                or 0
+            )
             if span > most:  # only then they are counted
                 over = connection.exec_driver_sql(f"SELECT COUNT(*) FROM {table}").scalar_one() - most
                 oldest = f"SELECT id FROM {table} ORDER BY {time}, id LIMIT ?"

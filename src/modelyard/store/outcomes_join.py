@@ -107,9 +107,9 @@ def join_labels(connection: Connection, labels: Sequence[Labelled], *, now: floa
 
 def join_answers(connection: Connection, after: int, *, late_after_s: float) -> None:
     """Give answers with an id above `after` the labels that came before them, of their own or of another release."""
-    meeting = _Meeting(connection, late_after_s)
+    meeting = _Meeting(connection, late_after_s)  # the few new answers are walked, by CROSS JOIN, not what waits
     for request, row, label, at in connection.exec_driver_sql(
-        "SELECT a.request, a.row, s.label, s.label_at FROM answers a JOIN answers s ON s.request = a.request "
+        "SELECT a.request, a.row, s.label, s.label_at FROM answers a CROSS JOIN answers s ON s.request = a.request "
         "AND s.row = a.row AND s.label IS NOT NULL WHERE a.id > ? AND a.label IS NULL GROUP BY a.id ORDER BY a.id",
         (after,),
     ).fetchall():
@@ -117,8 +117,8 @@ def join_answers(connection: Connection, after: int, *, late_after_s: float) -> 
         meeting.meet(bare, label, at)
     meeting.write()
     met = connection.exec_driver_sql(
-        "SELECT w.id, w.request, w.row, w.label, w.at FROM waiting w JOIN answers a ON a.request = w.request "
-        "AND a.row = w.row WHERE a.id > ? GROUP BY w.id ORDER BY MIN(a.id)",
+        "SELECT w.id, w.request, w.row, w.label, w.at FROM answers a CROSS JOIN waiting w ON w.request = a.request "
+        "AND w.row = a.row WHERE a.id > ? GROUP BY w.id ORDER BY MIN(a.id)",
         (after,),
     ).fetchall()
     if not met:
