@@ -80,6 +80,8 @@ class Kept:
     def __init__(self) -> None:
         self.taken: list[tuple[str, str, list[str]]] = []
 
+    def follow(self, watch: Watch | None) -> None: ...
+
     def take(self, release: str, answers: Sequence[Answer]) -> None:
         for call, batch, start in answers:
             assert batch.labels is not None
@@ -87,6 +89,8 @@ class Kept:
 
 
 class Broken:
+    def follow(self, watch: Watch | None) -> None: ...
+
     def take(self, release: str, answers: Sequence[Answer]) -> None:
         raise OSError("its disk is full")
 

@@ -139,11 +139,6 @@ class Outcomes:
                 return
             place = page[-1][0]
 
-    def last_place(self) -> int:
-        """Return the place of what was joined last; 0 where nothing was."""
-        with self._database.read() as connection:
-            return counters(connection).get("place", 0)
-
     def close(self) -> None:
         """Twice is harmless."""
         self._database.close()

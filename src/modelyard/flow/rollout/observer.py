@@ -65,7 +65,9 @@ class Counts:
         if asked:
             joining = self._joining()
             joining.ingest()
-            counts = fold(counts, joining.joined_since(counts.place), asked, stable=course.state.stable)
+            counts = fold(
+                counts, joining.joined_since(counts.place), asked, stable=course.state.stable, since=course.began
+            )
         self._labels = counts
         return counts
 
