@@ -19,6 +19,7 @@ from modelyard.core.rollout import Strategy
 from modelyard.errors import NotRunning, UsageError
 from modelyard.flow.rollout.beginning import Asked, start, told
 from modelyard.flow.rollout.courses import Courses
+from modelyard.flow.rollout.observer import Counts
 from modelyard.rollout.course import Course, Order, ask
 from modelyard.serve.keep import control
 from modelyard.serve.keep.change import Changed
@@ -81,7 +82,13 @@ class RolloutVerbs:
             place=self._place(folder),
         )
         with self._traffic().changes() as changes:
-            course, changed = start(asked, courses=Courses(folder), traffics=changes, clock=self.records.clock)
+            course, changed = start(
+                asked,
+                courses=Courses(folder),
+                traffics=changes,
+                observer=Counts(folder, lambda: Outcomes(folder)),
+                clock=self.records.clock,
+            )
         return Begun(course=course, changed=changed, notes=tuple(told(asked, course)))
 
     def promote(self, name: str, *, full: bool = False) -> Course:

@@ -61,6 +61,7 @@ class Course(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     place: int = 0  # of the last outcome that was joined before
     followed: float | None = None  # since when all fronts follow the table; until the step begins
     tries: int = 0  # to bring the traffic to it
+    before: dict[str, Window] = {}  # when the table was last changed: a release may be harmed from there on
     since: dict[str, Seen] = {}  # when the step began; empty until the fronts follow the table
     paused: bool = False  # it goes back, and never forward
     order: Order | None = None

@@ -6,13 +6,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from msgspec.structs import replace
+
 from modelyard.core.clock import Clock
 from modelyard.core.release import ROUTING_KEY
 from modelyard.core.requirement import Requirement
 from modelyard.core.rollout import Policy, Strategy
 from modelyard.errors import ModelyardError, UsageError
 from modelyard.flow.rollout.courses import Courses
-from modelyard.flow.rollout.keeper import Traffics
+from modelyard.flow.rollout.keeper import Observer, Traffics
 from modelyard.rollout.claims import LATENCY, Against, Claim, claims
 from modelyard.rollout.course import Course, begin
 from modelyard.rollout.watching import kept_columns, watch
@@ -39,7 +41,9 @@ class Asked:
     place: int = 0  # of the last outcome that was joined before
 
 
-def start(asked: Asked, *, courses: Courses, traffics: Traffics, clock: Clock) -> tuple[Course, Changed]:
+def start(
+    asked: Asked, *, courses: Courses, traffics: Traffics, observer: Observer, clock: Clock
+) -> tuple[Course, Changed]:
     """Begin a rollout: the course is written, the candidates load, the first table is in force.
 
     Raises: UsageError where one is open, where a candidate has the traffic already, and where the requirements cannot
@@ -75,6 +79,7 @@ def start(asked: Asked, *, courses: Courses, traffics: Traffics, clock: Clock) -
             key_header=asked.key_header,
             place=asked.place,
         )
+        course = replace(course, before=observer.so_far(course, now))
         courses.open(course)
         courses.alive(clock.monotonic())
         try:

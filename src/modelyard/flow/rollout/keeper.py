@@ -52,6 +52,10 @@ class Observer(Protocol):
         """Return what was counted so far of each release of the course."""
         ...
 
+    def so_far(self, course: Course, now: float) -> dict[str, Window]:
+        """Return what fronts counted so far of each release of the course."""
+        ...
+
     def windows(self, course: Course, now: float) -> dict[str, Window]:
         """Return what was counted of each release since the step began."""
         ...
@@ -95,6 +99,8 @@ class Keeper:
             now = self.clock.now().timestamp()
             table = self.traffics.current(course.service)
             moved = self._moved(course, table, now)
+            if moved.epoch > course.epoch and moved.ended is None:
+                moved = replace(moved, before=self.observer.so_far(moved, now))
             if moved is not course:
                 self.courses.write(moved)
                 self._tell(course, moved)
@@ -119,15 +125,20 @@ class Keeper:
 
     def _begun(self, course: Course, now: float) -> Course:
         """Return the course with its step begun, if all fronts follow its table for long enough."""
-        try:
-            fronts = control.status(self.courses.folder).fronts.values()
-        except NotRunning:
-            return course
-        if not fronts or any(report.epoch < course.epoch for report in fronts):
+        if not self._follows(course.epoch):
             return replace(course, followed=None) if course.followed is not None else course
         if course.followed is None:
             return replace(course, followed=now)
         return follow(course, self.observer.seen(course, now), now) if now - course.followed >= SETTLE_S else course
+
+    def _follows(self, epoch: int) -> bool:
+        """Say whether the fronts answer by a table; without a supervisor they take the local copy by themselves."""
+        try:
+            fronts = control.status(self.courses.folder).fronts.values()
+        except NotRunning:
+            local = control.local_traffic(self.courses.folder)
+            return local is not None and local.epoch >= epoch
+        return bool(fronts) and all(report.epoch >= epoch for report in fronts)
 
     def _bring(self, course: Course, table: Traffic) -> None:
         """Change the traffic to what the course wants. What cannot be done now is tried at the next look."""

@@ -40,6 +40,10 @@ class Counts:
             for name in _releases(course)
         }
 
+    def so_far(self, course: Course, now: float) -> dict[str, Window]:
+        """Return what fronts counted so far of each release."""
+        return {name: window(self._folder, name, None, now) for name in _releases(course)}
+
     def windows(self, course: Course, now: float) -> dict[str, Window]:
         """Return what was counted of each release since the step began; raises DataError where counts fell."""
         labels = self._labelled(course)
@@ -55,8 +59,22 @@ class Counts:
                 means=counts.means | more.means,
                 groups=counts.groups | more.groups,
             )
-            found[name] = replace(seen, counts=counts)
+            found[name] = replace(self._harmed(course, name, seen, now), counts=counts)
         return found
+
+    def _harmed(self, course: Course, name: str, seen: Window, now: float) -> Window:
+        """Return a window with what happened to a release since the table was changed, before the step began too."""
+        before = course.before.get(name)
+        if before is None:
+            return seen
+        longer = window(self._folder, name, before, now)
+        return replace(
+            seen,
+            restarts=longer.restarts,
+            hung=longer.hung,
+            memory_replaced=longer.memory_replaced,
+            not_finite_rows=longer.not_finite_rows,
+        )
 
     def _labelled(self, course: Course) -> LabelCounts:
         """Return what labels say of all that was answered since the rollout began."""

@@ -110,9 +110,12 @@ class Crew:
         """Let the fronts finish what they have, then end the workers; say whether no request had to be cut."""
         self._starter.hang_up()
         self._starter.close()
+        controllers = [child for child in self.children.values() if child.kind == "controller"]
+        for child in controllers:  # whoever keeps the rollout next goes on from its file
+            child.send(signal.SIGTERM)
         fronts = [child for child in self.children.values() if child.kind == "front"]
         clean = await _end(fronts, grace_s)
-        await _end([child for child in self.children.values() if child.kind == "worker"], 2.0)
+        await _end([child for child in self.children.values() if child.kind == "worker"] + controllers, 2.0)
         for name in self.children:
             (Path(self._job.run_folder) / name).unlink(missing_ok=True)
         return clean
