@@ -129,7 +129,7 @@ class Courses(RuleBasedStateMachine):
         before = self.course
         self.course = take_over(before, Traffic(epoch=before.epoch + 3, shares=shares), self.now)
         assert self.course.ended is not None
-        left = set(shares) & set(self.candidates)
+        left = set(shares) & set(before.state.candidates)
         if left and shares != {first: 1.0}:  # nobody would judge the candidates any more
             assert self.course.wanted == {"income@1": 1.0} and self.course.epoch == before.epoch + 4
 

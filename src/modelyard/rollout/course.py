@@ -186,6 +186,20 @@ def take_over(course: Course, traffic: Traffic, now: float) -> Course:
     return _ended_by_other(course, How.TAKEN_OVER, f"The traffic was changed by hand: {told}.", now)
 
 
+def settle(course: Course, traffic: Traffic) -> Course:
+    """Return an ended course with the epoch of a table that is as it wants, or above one that has a candidate still.
+
+    A table above its epoch that is neither is someone else's, and stays.
+    """
+    if course.fits(traffic):
+        return course if traffic.epoch == course.epoch else replace(course, epoch=traffic.epoch)
+    assert course.ended is not None
+    goes_back = course.ended.how in (How.TAKEN_BACK, How.STOPPED)
+    if goes_back and traffic.epoch >= course.epoch and set(traffic.names) & set(course.state.candidates):
+        return replace(course, epoch=traffic.epoch + 1)
+    return course
+
+
 def ask(course: Course, *, order: Order | None = None, paused: bool | None = None) -> Course:
     """Return the course with what a person asks for; raises UsageError where there is nothing to do."""
     if course.ended is not None:

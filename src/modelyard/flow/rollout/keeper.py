@@ -20,7 +20,7 @@ from modelyard.core.release import Traffic
 from modelyard.core.rollout import Decision, How, Window
 from modelyard.errors import DataError, ModelyardError, NotRunning, StoreConflict, StoreError
 from modelyard.flow.rollout.courses import Courses
-from modelyard.rollout.course import Course, Seen, begin_anew, end, follow, move, take_over
+from modelyard.rollout.course import Course, Seen, begin_anew, end, follow, move, settle, take_over
 from modelyard.rollout.decide import decide
 from modelyard.serve.keep import control
 from modelyard.serve.keep.change import Changed
@@ -104,7 +104,7 @@ class Keeper:
             if moved is not course:
                 self.courses.write(moved)
                 self._tell(course, moved)
-            if moved.ended is not None and moved.fits(table):
+            if moved.ended is not None and table.epoch >= moved.epoch:
                 self._finish(moved)
                 return True
         if moved.epoch > table.epoch:
@@ -113,9 +113,11 @@ class Keeper:
 
     def _moved(self, course: Course, table: Traffic, now: float) -> Course:
         """Return the course after what came since the last look."""
+        if course.ended is not None:
+            return settle(course, table)
         if table.epoch > course.epoch:  # not by this course, or its table under a newer epoch
             return replace(course, epoch=table.epoch) if course.fits(table) else take_over(course, table, now)
-        if course.ended is not None or table.epoch < course.epoch:
+        if table.epoch < course.epoch:
             return course
         if not course.since:
             return self._begun(course, now)
