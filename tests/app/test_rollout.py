@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 from collections.abc import Iterator
@@ -99,19 +100,19 @@ def test_a_controller_that_is_killed_is_followed_by_another_that_goes_on(own: Pl
 
 
 def test_a_rollout_goes_on_where_the_service_is_started_again(own: Place) -> None:
-    slow = {"strategy": "canary", "steps": [{"share": 0.5, "least_time_s": 600}]}
-    good = release(own, seed=4, requirements=[ERRORS], rollout=slow)
+    steps = [{"share": 0.5, "least_time_s": 3.0, "least_samples": 20}]
+    good = release(own, seed=4, serving={"keep_warm_s": 1.0}, requirements=[ERRORS], rollout=QUICK | {"steps": steps})
     with Callers(serve(own)):
         assert own.quick("deploy", good).code == 0
         until(lambda: bool(course_of(own).windows), timeout_s=10)
     run = control.status(own.home / "run" / "shop").run
-    os.kill(run.pid, signal.SIGKILL)
-    for child in run.children:
-        os.kill(child.pid, signal.SIGKILL)
-    port = own.call("serve", "shop@1", "--port", "0", "--detach", "--json")
-    assert port.code == 0
-    course = ended(own)  # `serve` names the release that answers: that is a person's word
-    assert course.ended is not None and course.ended.how is How.TAKEN_BACK
+    for pid in (run.pid, *(child.pid for child in run.children)):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    with Callers(serve(own)) as callers:
+        course = ended(own)
+    assert course.ended is not None and course.ended.how is How.PROMOTED
+    assert {by for _, by in callers.seen} == {"shop@1", good} and callers.codes == {200}
 
 
 def test_blue_green_switches_at_once_and_keeps_the_way_back(own: Place) -> None:

@@ -26,7 +26,7 @@ from modelyard.serve.guard.exposure import exposures, locked
 from modelyard.serve.guard.keys import read_keys
 from modelyard.serve.guard.tls import server_context
 from modelyard.serve.keep import control
-from modelyard.serve.keep.following import largest, next_traffic
+from modelyard.serve.keep.following import largest, resumed
 from modelyard.serve.messages import ERROR_FILE, Status, SupervisorJob
 from modelyard.spec.system import System
 from modelyard.store.open import Store
@@ -160,7 +160,7 @@ class ServiceVerbs:
         epoch = 0 if before is None else before.traffic.epoch
         service = Service(
             name=id.name,
-            traffic=next_traffic(
+            traffic=resumed(
                 None if before is None else before.traffic, control.local_traffic(self.folder(id.name)), str(id)
             ),
             host=host,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from msgspec.structs import replace
+
 from modelyard.core.ids import parse_release
 from modelyard.core.release import Traffic
 from modelyard.errors import UsageError
@@ -20,6 +22,19 @@ def next_traffic(row: Traffic | None, local: Traffic | None, release: str) -> Tr
     before = largest(now)
     previous = now.previous if before == release else before
     return Traffic(epoch=now.epoch + 1, shares={release: 1.0}, previous=previous)
+
+
+def resumed(row: Traffic | None, local: Traffic | None, release: str) -> Traffic:
+    """Return the table by which a service is started: a split that the release has a part in goes on as it was.
+
+    >>> resumed(Traffic(epoch=3, shares={"income@1": 0.9, "income@2": 0.1}), None, "income@1").shares
+    {'income@1': 0.9, 'income@2': 0.1}
+    """
+    known = row or local
+    now = None if known is None else newest(known, local)
+    if now is None or now.shares.get(release, 0.0) == 0.0 or len(now.names) == 1:
+        return next_traffic(row, local, release)
+    return replace(now, epoch=now.epoch + 1)
 
 
 def newest(row: Traffic, local: Traffic | None) -> Traffic:
