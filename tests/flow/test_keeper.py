@@ -204,6 +204,8 @@ def order(world: World, what: str) -> None:
             return
     if what == "rollback" and world.table.previous is not None:
         world.put(Traffic(epoch=world.table.epoch + 1, shares={world.table.previous: 1.0}))
+    if what == "restart":  # by whoever starts the service: the split goes on under a newer epoch
+        world.put(replace(world.table, epoch=world.table.epoch + 1))
     if what == "lose":
         world.lost_counts = True
 
@@ -247,7 +249,7 @@ def test_a_bad_one_goes_back_and_it_is_on_record_why(tmp_path: Path, followed: l
 @given(
     error_rate=st.sampled_from((0.002, 0.3)),
     faults=st.lists(st.sampled_from(("", *FAULTS)), max_size=8),
-    orders=st.lists(st.sampled_from(("pause", "resume", "promote", "full", "rollback", "lose")), max_size=6),
+    orders=st.lists(st.sampled_from(("pause", "resume", "promote", "full", "rollback", "lose", "restart")), max_size=6),
 )
 @example(error_rate=0.3, faults=["", "killed after"], orders=[])
 @example(error_rate=0.002, faults=["", "put back", "killed after", "put back"], orders=[])
@@ -271,6 +273,22 @@ def test_killed_refused_and_ordered_about_it_ends_in_one_state(
             assert course.ended.how is How.TAKEN_BACK
             assert max(one.shares.get(NEW, 0.0) for one in world.past) <= 0.5
         assert len(world.records) == 1
+
+
+def test_a_service_that_is_started_again_before_its_table_is_changed_gets_it_then(
+    tmp_path: Path, followed: list[World]
+) -> None:
+    world = world_in(tmp_path, followed)
+    begun(world)
+    keeper = world.keeper()
+    world.faults = ["killed before"]
+    with pytest.raises(KilledError):
+        while True:
+            world.pass_time(0.5)
+            keeper.look()
+    order(world, "restart")  # has the epoch now that the course is to have
+    assert keep(world).fits(world.table)
+    assert [one.shares.get(NEW, 0.0) for one in world.past] == [0.0, 0.1, 0.1, 0.5, 1.0]
 
 
 def test_a_release_whose_first_table_fails_leaves_nothing(tmp_path: Path, followed: list[World]) -> None:

@@ -60,6 +60,7 @@ class Course(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     key_header: str = ROUTING_KEY
     place: int = 0  # of the last outcome that was joined before
     followed: float | None = None  # since when all fronts follow the table; until the step begins
+    was: dict[str, float] = {}  # the shares before these; a service that is started again may have them still
     tries: int = 0  # to bring the traffic to it
     before: dict[str, Window] = {}  # when the table was last changed: a release may be harmed from there on
     since: dict[str, Seen] = {}  # when the step began; empty until the fronts follow the table
@@ -162,7 +163,7 @@ def move(course: Course, decision: Decision, state: StepState, windows: Mapping[
     if goes or course.order is not None:
         return _forward(course, decision.winner, now)
     if course.wanted != before:  # one of several candidates was taken back
-        return replace(course, epoch=course.epoch + 1)
+        return replace(course, epoch=course.epoch + 1, was=before)
     return course
 
 
@@ -174,9 +175,14 @@ def end(course: Course, how: How, reason: str, now: float) -> Course:
 
 
 def take_over(course: Course, traffic: Traffic, now: float) -> Course:
-    """Return the course after someone else changed the traffic to a table above its epoch."""
+    """Return the course after someone else changed the traffic to a table that it does not want.
+
+    Where that is the split before, as the service was started again meanwhile, it is changed once more.
+    """
     told = ", ".join(f"{name} {100 * share:g} %" for name, share in traffic.shares.items())
     course = replace(course, epoch=traffic.epoch)
+    if traffic.shares == course.was and set(traffic.names) & set(course.state.candidates):
+        return replace(course, epoch=traffic.epoch + 1)
     if traffic.shares == {course.state.stable: 1.0}:
         return _ended_by_other(course, How.TAKEN_BACK, f"It was taken back by hand: {told}.", now)
     if set(traffic.shares) == set(course.state.running) and len(traffic.shares) == 1:
@@ -223,13 +229,13 @@ def _ended_by_other(course: Course, how: How, reason: str, now: float) -> Course
 
 
 def _forward(course: Course, winner: str | None, now: float) -> Course:
-    state, steps = course.state, len(course.policy.steps)
+    state, steps, was = course.state, len(course.policy.steps), course.wanted
     if winner is not None:
         state = replace(state, candidates=(winner,), back={})
     if course.order is Order.FULL:
         state = replace(state, step=steps - 1)
     state = next_step(state, course.policy, now=now)
-    return replace(course, state=state, order=None, since={}, epoch=course.epoch + 1)
+    return replace(course, state=state, order=None, since={}, epoch=course.epoch + 1, was=was)
 
 
 def _noted(course: Course, decision: Decision, now: float) -> tuple[Noted, ...]:

@@ -115,10 +115,12 @@ class Keeper:
         """Return the course after what came since the last look."""
         if course.ended is not None:
             return settle(course, table)
-        if table.epoch > course.epoch:  # not by this course, or its table under a newer epoch
-            return replace(course, epoch=table.epoch) if course.fits(table) else take_over(course, table, now)
         if table.epoch < course.epoch:
             return course
+        if not course.fits(table):
+            return take_over(course, table, now)
+        if table.epoch > course.epoch:  # its table, under a newer epoch
+            return replace(course, epoch=table.epoch)
         if not course.since:
             return self._begun(course, now)
         windows = self.observer.windows(course, now)
