@@ -229,9 +229,9 @@ def test_a_good_release_goes_through_the_steps_and_ends_promoted(tmp_path: Path,
     begun(world, MIRRORED)
     course = keep(world)
     assert course.ended is not None and course.ended.how is How.PROMOTED
-    assert [one.shares.get(NEW, 0.0) for one in world.past] == [0.0, 0.0, 0.1, 0.5, 1.0]
-    assert [bool(one.shadow) for one in world.past] == [False, True, False, False, False]
-    assert world.table.previous == STABLE and not Courses(tmp_path).is_open
+    assert [one.shares.get(NEW, 0.0) for one in world.past] == [0.0, 0.0, 0.1, 0.5, 1.0, 1.0]
+    assert [bool(one.shadow) for one in world.past] == [False, True, False, False, False, False]
+    assert world.table.watch is None and world.table.previous == STABLE and not Courses(tmp_path).is_open
     assert [one.how for one in world.records] == [How.PROMOTED]
 
 
@@ -288,7 +288,7 @@ def test_a_service_that_is_started_again_before_its_table_is_changed_gets_it_the
             keeper.look()
     order(world, "restart")  # has the epoch now that the course is to have
     assert keep(world).fits(world.table)
-    assert [one.shares.get(NEW, 0.0) for one in world.past] == [0.0, 0.1, 0.1, 0.5, 1.0]
+    assert [one.shares.get(NEW, 0.0) for one in world.past] == [0.0, 0.1, 0.1, 0.5, 1.0, 1.0]
 
 
 def test_a_release_whose_first_table_fails_leaves_nothing(tmp_path: Path, followed: list[World]) -> None:

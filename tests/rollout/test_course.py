@@ -148,7 +148,9 @@ class Courses(RuleBasedStateMachine):
         assert not (course.mirrored and course.ended)
         assert all(course.wanted[name] == 0 for name in course.mirrored)
         assert decode(encode(course), Course) == course
-        assert course.fits(Traffic(epoch=9, shares=course.wanted, shadow=course.mirrored))
+        assert course.fits(
+            Traffic(epoch=9, shares=course.wanted, shadow=course.mirrored, watch=None if course.ended else Watch())
+        )
 
 
 TestCourses = Courses.TestCase
@@ -168,7 +170,7 @@ def test_a_canary_goes_through_its_steps_and_is_watched_before_it_is_promoted() 
     held = Decision(outcome=Outcome.HOLD, reason="watched")
     assert move(course, held, course.state, {}, now + 599).ended is None
     done = move(course, held, course.state, {}, now + 600)
-    assert done.ended is not None and done.ended.how is How.PROMOTED and done.epoch == course.epoch
+    assert done.ended is not None and done.ended.how is How.PROMOTED and done.epoch == course.epoch + 1
 
 
 def test_a_person_may_promote_while_nothing_is_decided_and_not_what_has_ended() -> None:

@@ -93,8 +93,10 @@ class Course(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         return self.state.step >= len(self.policy.steps)
 
     def fits(self, traffic: Traffic) -> bool:
-        """Say whether a table is the one that is wanted, whatever its epoch."""
-        return traffic.shares == self.wanted and traffic.shadow == self.mirrored
+        """Say whether a table is the one that is wanted, whatever its epoch: after the end nothing is counted."""
+        counts = traffic.watch is not None
+        is_split_so = traffic.shares == self.wanted and traffic.shadow == self.mirrored
+        return is_split_so and counts is (self.ended is None)
 
 
 def begin(
@@ -139,13 +141,14 @@ def begin(
 def follow(course: Course, since: Mapping[str, Seen], now: float) -> Course:
     """Return the course once the fronts answer by its table: from here on the step lasts and its requests count."""
     state = replace(course.state, began=now, looked=now)
-    return replace(course, since=dict(since), state=state, followed=None, tries=0)
+    before = course.before or {name: seen.window for name, seen in since.items()}
+    return replace(course, before=before, since=dict(since), state=state, followed=None, tries=0)
 
 
 def begin_anew(course: Course) -> Course:
     """Return the course with its step to begin once more, as what was counted is gone; what tests have seen stays."""
     kept = {key: split_anew(test) for key, test in course.state.means.items()}
-    return replace(course, since={}, followed=None, state=replace(course.state, seen={}, means=kept))
+    return replace(course, before={}, since={}, followed=None, state=replace(course.state, seen={}, means=kept))
 
 
 def move(course: Course, decision: Decision, state: StepState, windows: Mapping[str, Window], now: float) -> Course:
@@ -168,10 +171,8 @@ def move(course: Course, decision: Decision, state: StepState, windows: Mapping[
 
 
 def end(course: Course, how: How, reason: str, now: float) -> Course:
-    """Return the course ended; one that goes back wants the traffic changed."""
-    changes = how in (How.TAKEN_BACK, How.STOPPED)
-    ended = Ended(how=how, reason=reason, at=now)
-    return replace(course, ended=ended, order=None, epoch=course.epoch + changes)
+    """Return the course ended; the traffic goes back, or stays and is counted no more."""
+    return replace(course, ended=Ended(how=how, reason=reason, at=now), order=None, epoch=course.epoch + 1)
 
 
 def take_over(course: Course, traffic: Traffic, now: float) -> Course:
@@ -193,15 +194,15 @@ def take_over(course: Course, traffic: Traffic, now: float) -> Course:
 
 
 def settle(course: Course, traffic: Traffic) -> Course:
-    """Return an ended course with the epoch of a table that is as it wants, or above one that has a candidate still.
+    """Return an ended course with the epoch of a table that is as it wants, or above one that is not so yet.
 
-    A table above its epoch that is neither is someone else's, and stays.
+    A table above its epoch without its candidates is someone else's, and stays.
     """
     if course.fits(traffic):
         return course if traffic.epoch == course.epoch else replace(course, epoch=traffic.epoch)
     assert course.ended is not None
-    goes_back = course.ended.how in (How.TAKEN_BACK, How.STOPPED)
-    if goes_back and traffic.epoch >= course.epoch and set(traffic.names) & set(course.state.candidates):
+    is_left = course.ended.how in (How.TAKEN_BACK, How.STOPPED) or traffic.watch is not None
+    if is_left and traffic.epoch >= course.epoch and set(traffic.names) & set(course.state.candidates):
         return replace(course, epoch=traffic.epoch + 1)
     return course
 

@@ -148,7 +148,7 @@ class Keeper:
         """Change the traffic to what the course wants. What cannot be done now is tried at the next look."""
         self.courses.alive(self.clock.monotonic() + CHANGE_S)
         try:
-            if course.ended is not None:
+            if course.ended is not None and course.ended.how is not How.PROMOTED:
                 changed = self.traffics.rollback(course.service)
                 self.tell("rollout_taken_back", {"rollout": course.id, "seconds": changed.seconds})
             else:
@@ -160,7 +160,7 @@ class Keeper:
                     rules=table.rules,
                     shadow=course.mirrored,
                     key_header=course.key_header,
-                    watch=course.watch,
+                    watch=None if course.ended is not None else course.watch,
                 )
         except StoreConflict:
             return  # someone was quicker: the next look sees what they did

@@ -188,6 +188,8 @@ class Governor:
         """Return the releases that callers may meet."""
         traffic, bodies = routes.traffic, routes.bodies
         there = [release for release in traffic.names if release in bodies]
+        if traffic.watch is not None and traffic.previous in bodies:  # a rollout may go back at any moment
+            there.append(traffic.previous)
         ways = [ways_back(_fallback(bodies[release]), traffic.previous) for release in there]
         return {*there, *(wanted for way in ways for _, wanted in way if wanted in bodies)}
 
