@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from msgspec.structs import replace
 
-from modelyard.core.requirement import Slice, Stage, Verdict
+from modelyard.core.requirement import Estimator, Inference, Slice, Stage, Verdict
 from modelyard.errors import RequirementInconclusive, RequirementNotMet
 from modelyard.evaluate.choose import choose
 from modelyard.evaluate.evaluation import judged, passed_over, require
@@ -118,3 +118,21 @@ def test_what_a_build_cannot_see_is_passed_over_with_its_reason_and_lets_the_rel
     assert serving.requirement == errors and "counted while a release serves" in serving.reason
     assert margin.requirement == against and "a margin against the stable release" in margin.reason
     assert all("neither met nor broken" in one.reason for one in (serving, margin))
+
+
+@pytest.mark.parametrize(("bound", "verdict"), [(0.5, Verdict.PASS), (0.99, Verdict.FAIL)])
+def test_a_margin_beside_a_bound_is_passed_over_at_build_and_the_bound_judged(bound: float, verdict: Verdict) -> None:
+    both = replace(requirement("accuracy", bound), margin=0.03)
+    served = Estimator(measure="accuracy", population="labelled requests", inference=Inference.ALWAYS_VALID)
+    both = replace(both, stages={**both.stages, Stage.ROLLOUT: served})
+    [found] = judged(question(both), VALID, GOOD, timings(), rng=np.random.default_rng(0))
+    assert (found.verdict, found.requirement) == (verdict, both)
+    assert "margin of 0.03" in found.reason and found.reason.endswith("it is judged at rollout.")
+    if verdict is Verdict.PASS:
+        require([found], where="here")
+
+
+def test_a_margin_of_what_no_request_shows_is_told_to_be_judged_nowhere() -> None:
+    size = replace(requirement("size_mb", 9.0), margin=1.0)
+    [found] = judged(question(size), VALID, GOOD, timings(), rng=np.random.default_rng(0))
+    assert found.verdict is Verdict.PASS and "nothing of the kind either" in found.reason

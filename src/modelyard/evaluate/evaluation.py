@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from msgspec.structs import replace
 
 from modelyard.bundle.open import Answers, Bundle
 from modelyard.core.arrays import Columns
@@ -87,7 +88,7 @@ def objective_of(question: Question) -> Callable[[Answers, Columns], float | Non
 def judged(
     question: Question, columns: Columns, answers: Answers, timings: Timings, *, rng: np.random.Generator
 ) -> tuple[Judgement, ...]:
-    """Return the verdict of every requirement that is checked at build."""
+    """Return the verdict of every requirement that is checked at build; a margin beside a bound is passed over."""
     timed: dict[float, Mapping[str, Observation]] = {}
     found = []
     for requirement in question.requirements:
@@ -101,8 +102,22 @@ def judged(
             observation = timed[at][requirement.metric]
         else:
             observation = observe_requirement(requirement, question.contract, columns, answers, rng=rng)
-        found.append(judge(requirement, observation))
+        found.append(_bound_judged(requirement, observation))
     return tuple(found)
+
+
+def _bound_judged(requirement: Requirement, observation: Observation) -> Judgement:
+    """Return the verdict of the bound; a build has no release to hold a margin against, and says so."""
+    if requirement.margin is None or requirement.bound is None:
+        return judge(requirement, observation)
+    found = judge(replace(requirement, margin=None), observation)
+    later = requirement.stages.get(Stage.ROLLOUT)
+    is_served = later is not None and later.population != requirement.stages[Stage.BUILD].population
+    told = (
+        f"Its margin of {requirement.margin:g} against the stable release has nothing to compare with at build; "
+        f"{'it is judged at rollout' if is_served else 'what serves has nothing of the kind either'}."
+    )
+    return replace(found, requirement=requirement, reason=f"{found.reason} {told}")
 
 
 def passed_over(requirements: Sequence[Requirement]) -> tuple[PassedOver, ...]:
