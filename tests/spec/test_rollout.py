@@ -26,8 +26,13 @@ def rollout(more: str, *, before: str = LEAST) -> str:
     return f"{before}rollout: {{{more}}}\n"
 
 
-def test_what_is_not_said_is_a_canary_with_its_own_steps(tmp_path: Path) -> None:
+def test_what_is_not_said_is_one_switch(tmp_path: Path) -> None:
     policy = loaded(tmp_path, LEAST).spec.policy()
+    assert policy.strategy is Strategy.ALL_AT_ONCE and policy.steps == ()
+
+
+def test_a_canary_is_a_word_away_and_has_its_own_steps(tmp_path: Path) -> None:
+    policy = loaded(tmp_path, rollout("strategy: canary")).spec.policy()
     assert policy.strategy is Strategy.CANARY and [step.share for step in policy.steps] == [0.1, 0.5]
     assert (policy.level, policy.pass_level, policy.most_s, policy.keep_warm_s) == (0.05, 0.05, 86_400.0, 600.0)
     assert (policy.primary, policy.guardrails) == (None, ())
@@ -71,7 +76,7 @@ def test_a_section_without_a_fault_always_gives_a_policy(
 
 
 def test_the_own_steps_are_kept_where_the_own_strategy_is_asked_for() -> None:
-    section = RolloutSpec(steps=(StepSpec(share=0.3),))
+    section = RolloutSpec(strategy=Strategy.CANARY, steps=(StepSpec(share=0.3),))
     assert section.policy(Strategy.CANARY, keep_warm_s=0.0).steps == (Step(share=0.3),)
     assert section.policy(Strategy.BLUE_GREEN, keep_warm_s=0.0).steps == ()
 
@@ -101,8 +106,9 @@ def test_what_goes_together_is_taken(tmp_path: Path, more: str) -> None:
     [
         ("strategy: canry", 'rollout.strategy: saw "canry", wanted one of all_at_once'),
         ("strategy: blue_green, steps: [{share: 0.1}]", "rollout.steps: saw shares 0.1, wanted others for blue_green"),
-        ("steps: [{share: 0.5}, {share: 0.1}]", "rising shares inside (0, 1) are wanted"),
-        ("steps: [{share: 0}]", "saw shares 0, wanted others for canary"),
+        ("steps: [{share: 0.1}]", "it takes no steps, and `strategy: canary` does"),
+        ("strategy: canary, steps: [{share: 0.5}, {share: 0.1}]", "rising shares inside (0, 1) are wanted"),
+        ("strategy: canary, steps: [{share: 0}]", "saw shares 0, wanted others for canary"),
         ("strategy: shadow_canary, steps: [{share: 0.1}]", "0 and then rising shares"),
         ("steps: [{share: 1}]", "rollout.steps[0].share: saw 1, wanted a number of at least 0 and below 1"),
         ("steps: [{least_samples: 3}]", "rollout.steps[0].share: saw no such line"),
@@ -148,7 +154,7 @@ def test_a_spec_that_was_sealed_before_there_was_such_a_section_has_its_defaults
     del sealed["rollout"]
     spec = reopen(json.dumps(sealed).encode())
     assert spec.rollout == RolloutSpec() and spec.rollout.drills == DEFAULT_DRILLS
-    assert spec.policy().strategy is Strategy.CANARY
+    assert spec.policy().strategy is Strategy.ALL_AT_ONCE
 
 
 def test_the_steps_that_a_strategy_brings_are_explained(tmp_path: Path) -> None:

@@ -64,9 +64,10 @@ class RolloutSpec(Section):
 
     strategy: Strategy = Field(
         default=Strategy.ALL_AT_ONCE,
-        description="How the traffic moves: all_at_once, blue_green, canary, shadow_canary or experiment; blue_green "
-        "is one switch, the old release kept warm for `serving.keep_warm_s`, a canary goes step by step, a "
-        "shadow_canary is mirrored first, an experiment runs until `primary` tells which is better.",
+        description="How the traffic moves. all_at_once and blue_green are one switch, the release before kept warm "
+        "for `serving.keep_warm_s`; blue_green is watched for that long, and goes back by itself. Write `canary` for "
+        "a release that goes step by step, judged by the requirements; a shadow_canary is mirrored first; an "
+        "experiment runs until `primary` tells which is better. `modelyard deploy --strategy` names another once.",
     )
     steps: tuple[StepSpec, ...] = Field(
         default=(),
@@ -176,6 +177,8 @@ def _check_steps(rollout: RolloutSpec) -> Iterator[Fault]:
     shares = [step.share for step in rollout.steps]
     wanted = steps_wanted(rollout.strategy, shares)
     if wanted:
+        takes_none = not DEFAULT_STEPS[rollout.strategy]
+        wanted += ", and `strategy: canary` does" if takes_none else ""
         yield Fault(
             place=("rollout", "steps"), seen=f"shares {listed([f'{share:g}' for share in shares])}",
             wanted=f"others for {rollout.strategy.value}: {wanted}", reads=(("rollout", "strategy"),),
