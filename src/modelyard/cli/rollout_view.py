@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
-from modelyard.app.rollout import Seen
-from modelyard.core.rollout import Outcome, Ruling, Window
+from modelyard.app.course_verbs import Seen
+from modelyard.bundle.answers import FeedbackCounts
+from modelyard.core.rollout import Decision, Outcome, Ruling, Window, beside
 from modelyard.rollout.course import Course
 from modelyard.rollout.words import grouped
 
 WIDTH = 100
+INDENT = " " * 6
+REPEATED = 60  # characters from which a sentence is said only once
+_SENTENCES = re.compile(r"(?<=\.)\s+(?=[A-Z])")
+_OPENINGS = ("Held:", "Incident:", "Watched, with all of the traffic:")  # that say nothing by themselves
 _MARKS = {"pass": "pass", "fail": "FAIL", "inconclusive": "open"}
 
 
@@ -29,31 +35,50 @@ def lines(seen: Seen, now: float) -> Iterator[str]:
     elif not seen.status.ready:
         yield "The service is not ready."
     if seen.course is not None:
-        yield from _course(seen.course, now, is_open=seen.is_open)
+        yield from _course(seen.course, now, is_open=seen.is_open, labels=seen.labels)
 
 
-def _course(course: Course, now: float, *, is_open: bool) -> Iterator[str]:
+def _course(course: Course, now: float, *, is_open: bool, labels: FeedbackCounts | None) -> Iterator[str]:
     yield ""
     names = ", ".join(course.state.candidates)
     began = datetime.fromtimestamp(course.began, UTC)
     kind = course.policy.strategy.replace("_", " ")
     yield f"Rollout {course.id}: {names} beside {course.state.stable}, {kind}, begun {began:%d %b %H:%M} by {course.by}"
+    rulings = () if course.last is None else course.last.rulings
     if course.ended is not None:
-        yield from _wrapped(f"{course.ended.how.replace('_', ' ')} after {_span(course.ended.at - course.began)}: ",
-                            course.ended.reason)  # fmt: skip
+        how = course.ended.how.replace("_", " ")
+        told = f"{how} after {_span(course.ended.at - course.began)}"
+        yield from _wrapped(f"{told}: ", beside(course.ended.reason, rulings))
         if is_open:
             yield "The traffic is being changed to that."
     else:
         yield _step(course, now)
         if course.last is not None:
-            yield from _wrapped(f"{_outcome(course.last.outcome)}: ", course.last.reason)
+            yield from _decision(course.last)
     if course.windows:
         yield ""
         yield from _windows(course.windows)
-    if course.last is not None and course.last.rulings:
+    if labels is not None and course.ended is None:
+        yield _labels(labels)
+    if rulings:
         yield ""
-        yield from _rulings(course.last.rulings)
+        yield from _rulings(rulings, several=len(course.state.candidates) > 1)
     yield from _history(course)
+
+
+def _decision(decision: Decision) -> Iterator[str]:
+    """Yield what is decided, with what its reason adds to the rulings below it."""
+    more = beside(decision.reason, decision.rulings)
+    for opening in _OPENINGS:
+        more = more.removeprefix(opening).strip()
+    yield from _wrapped(f"{_outcome(decision.outcome)}: ", more) if more else [_outcome(decision.outcome)]
+
+
+def _labels(counts: FeedbackCounts) -> str:
+    """Return what became of all outcomes that were handed in for the service."""
+    late = f" ({grouped(counts.late)} late)" if counts.late else ""
+    rest = ((counts.unmatched, "unmatched"), (counts.duplicate, "duplicate"), (counts.malformed, "malformed"))
+    return f"labels: {grouped(counts.joined)} joined{late}, " + ", ".join(f"{grouped(n)} {what}" for n, what in rest)
 
 
 def _step(course: Course, now: float) -> str:
@@ -87,10 +112,26 @@ def _windows(windows: dict[str, Window]) -> Iterator[str]:
         yield "  ".join(cells)
 
 
-def _rulings(rulings: tuple[Ruling, ...]) -> Iterator[str]:
+def _rulings(rulings: tuple[Ruling, ...], *, several: bool) -> Iterator[str]:
+    """Yield a line a requirement, and its reason below; a sentence that stands above is not said again."""
+    said: dict[str, str] = {}
     for one in rulings:
-        more = f" (about {grouped(one.samples_expected)} more samples)" if one.samples_expected else ""
-        yield from _wrapped(f"{_MARKS[one.verdict]}  ", f"{one.reason}{more}")
+        name = f"{one.requirement} of {one.release}" if several else one.requirement
+        facts = [f"{grouped(one.samples)} samples"] if one.samples else []
+        facts += [f"about {grouped(one.samples_expected)} more"] if one.samples_expected else []
+        facts += ["incident"] if one.incident else []
+        told = f" ({', '.join(facts)})" if facts else ""
+        yield f"{_MARKS[one.verdict]}  {name}{told}"
+        sentences = _SENTENCES.split(one.reason)
+        known = [said[each] for each in sentences if each in said]
+        fresh = [each for each in sentences if each not in said]
+        if known and not any(len(each) >= REPEATED for each in fresh):
+            fresh = [f"The same as for {known[0]}."]
+        metric = re.split("[@~]", one.requirement)[0]
+        yield from textwrap.wrap(
+            " ".join(fresh).removeprefix(f"{metric}: "), WIDTH, initial_indent=INDENT, subsequent_indent=INDENT
+        )
+        said |= {each: name for each in fresh if each not in said and len(each) >= REPEATED}
 
 
 def _history(course: Course) -> Iterator[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from enum import StrEnum
 from itertools import pairwise
 from typing import Annotated
@@ -194,6 +194,18 @@ class Ruling(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     samples: Count = 0  # of the release, that it was judged on
     samples_expected: Count | None = None  # more of them until a verdict, projected; None where nobody can tell
     incident: bool = False  # the stable release breaks the bound as well
+
+
+def beside(reason: str, rulings: Iterable[Ruling]) -> str:
+    """Return what a decision's reason says that is not said in the rulings already, on one line.
+
+    >>> slow = Ruling(requirement="x", release="a@2", verdict=Verdict.FAIL, reason="Too slow.")
+    >>> beside("a@2 goes back. Too slow.", [slow])
+    'a@2 goes back.'
+    """
+    for ruling in rulings:
+        reason = reason.replace(ruling.reason, " ") if ruling.reason else reason
+    return " ".join(reason.split())
 
 
 class TakenBack(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -11,7 +11,7 @@ from modelyard.core.evidence import BuildEvidence, Evidence, FallbackEvidence
 from modelyard.core.metrics import Task
 from modelyard.core.release import EvidenceRef, Release
 from modelyard.core.requirement import Observation
-from modelyard.release import numbers, words
+from modelyard.release import numbers, rollouts, words
 
 MOST_CATEGORIES = 8
 # An underscore within a word is no markup; a bar ends a table's cell even within code.
@@ -22,17 +22,18 @@ def render(release: Release, evidence: Sequence[tuple[EvidenceRef, Evidence]], *
     """Return the card of a release as Markdown.
 
     Args:
-        evidence: oldest first; the card tells of the last build and of every fallback tried.
+        evidence: oldest first; the card tells of the last build, of every fallback tried and of the newest rollouts.
         goal: what the system is for, in the spec's words.
 
     Foreign text is escaped, so that a column or category name can neither break a table nor bring in HTML.
     """
     build = words.last_build(evidence)
     fallbacks = [e.payload for _, e in evidence if isinstance(e.payload, FallbackEvidence)]
+    taken = rollouts.views(evidence)
     lines = [f"# {text(str(release.id))}", ""]
     if build is None:
         lines += [*_purpose(goal), text(release.headline), "", "There is no record of a build."]
-        return "\n".join([*lines, *_fallback(fallbacks), *_use(release, None)]) + "\n"
+        return "\n".join([*lines, *_fallback(fallbacks), *_rollouts(taken), *_use(release, None)]) + "\n"
     parts = (
         _headline(release, build),
         _purpose(goal),
@@ -43,6 +44,7 @@ def render(release: Release, evidence: Sequence[tuple[EvidenceRef, Evidence]], *
         _slices(build),
         _limits(build),
         _fallback(fallbacks),
+        _rollouts(taken),
         _use(release, build),
         _origin(release, build),
     )
@@ -232,6 +234,30 @@ def _fallback(tried: Sequence[FallbackEvidence]) -> Iterator[str]:
         for step in record.steps if len(record.steps) > 1 else ():
             done = {True: "answered", False: "did **not** answer", None: "was passed over"}[step.answered]
             yield f"  - {text(step.kind)} {done}: {prose(step.detail)}"
+    yield ""
+
+
+def _rollouts(taken: Sequence[rollouts.RolloutView]) -> Iterator[str]:
+    if not taken:
+        return
+    yield from ("## Rollouts", "")
+    for one in taken:
+        record = one.record
+        told = f"by {one.strategy} beside {text(record.stable)}, {numbers.moment(record.began)}"
+        yield f"- **{one.how}** after {numbers.seconds(one.seconds)} ({told}): {prose(one.reason)}"
+        for ruling in one.rulings:
+            name = (
+                f"{code(ruling.requirement)} of {text(ruling.release)}"
+                if one.is_of_several
+                else code(ruling.requirement)
+            )
+            yield f"  - {name} **{ruling.verdict.value}**: {prose(ruling.reason)}"
+        for row in one.windows:
+            counted = f"{numbers.counted(row.requests, 'request')}, {numbers.counted(row.errors, 'error')}"
+            yield f"  - {text(row.release)} in the last step: {counted}, {numbers.count(row.degraded)} degraded"
+        steps = "; ".join(f"{row.at} {row.outcome} at {row.step}" for row in one.history)
+        if steps:
+            yield f"  - decisions: {steps}"
     yield ""
 
 

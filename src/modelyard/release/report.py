@@ -14,7 +14,7 @@ from markupsafe import Markup
 from modelyard.core.evidence import BuildEvidence, Evidence, FallbackEvidence
 from modelyard.core.metrics import METRICS
 from modelyard.core.release import EvidenceRef, Release
-from modelyard.release import drills, numbers, plots, sections, sweeps, words
+from modelyard.release import drills, numbers, plots, rollouts, sections, sweeps, words
 
 _TEMPLATES = Path(__file__).parent / "templates"
 _FILTERS: dict[str, Callable[..., Any]] = {
@@ -35,8 +35,8 @@ def render(
     """Return the report as one HTML page that needs no network and no script to be read.
 
     Args:
-        evidence: oldest first; the page shows the last build, the last sweep, every fallback that was tried
-            and the newest drill of each kind.
+        evidence: oldest first; the page shows the last build, the last sweep, every fallback that was tried,
+            the newest drill of each kind and the newest rollouts.
         goal: what the system is for, in the spec's words; left out when empty.
 
     What the evidence does not hold is not on the page. All foreign text is escaped.
@@ -57,6 +57,7 @@ def render(
     }
     context["sweep"] = sweeps.view(evidence)
     context["drills"] = drills.view(evidence)
+    context["rollouts"] = rollouts.views(evidence)
     build = words.last_build(evidence)
     if build is not None:
         context |= _of_build(build)
