@@ -136,6 +136,11 @@ def test_what_answers_requests_loads_no_library_of_training(kind: str) -> None:
     assert "msgspec" in found
 
 
+def test_what_keeps_a_service_running_stays_small() -> None:
+    found = modules_after("import modelyard.app.supervisor")
+    assert found & {"polars", "scipy", "sklearn", "lightgbm", "onnxruntime", "optuna", "pydantic", "typer"} == set()
+
+
 def test_the_words_of_the_project_are_about_itself() -> None:
     pages = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "examples").rglob("*.*"), *FILES]
     texts = {path: path.read_text() for path in pages if path.suffix in (".md", ".py", ".yaml", ".json")}

@@ -18,9 +18,11 @@ from modelyard.core.codec import decode, encode, write_atomic
 from modelyard.core.evidence import FallbackEvidence
 from modelyard.core.ids import ReleaseId
 from modelyard.core.release import Release, Service
-from modelyard.errors import ModelyardError, StoreConflict, StoreError, UnknownName
+from modelyard.core.rollout import Strategy
+from modelyard.errors import ModelyardError, StoreConflict, StoreError, UnknownName, UsageError
 from modelyard.serve.keep.change import Changes
 from modelyard.serve.keep.children import spawner
+from modelyard.serve.keep.rollouts import Verb
 from modelyard.serve.messages import ERROR_FILE, FrontJob, SupervisorJob, WorkerJob
 
 EVENTS = "events.jsonl"
@@ -179,12 +181,28 @@ def _supervisor(job: SupervisorJob) -> int:
         on_event=on_event,
         changes=changes(folder),
         feedback=_feed,
+        rollouts=SaidRollouts(),
     )
     try:
         return supervise(job, ports)
     except ModelyardError as fault:
         sys.stderr.write(f"{fault.code}: {fault}\n")
         return fault.exit_code
+
+
+class SaidRollouts:
+    """Rollouts that do nothing but say what was asked; there is nothing to resume."""
+
+    def status(self) -> Any:
+        return {"asked": "status"}
+
+    def begin(self, releases: Sequence[str], strategy: Strategy | None, by: str) -> Any:
+        return {"asked": "begin", "by": by, "releases": releases, "strategy": strategy}
+
+    def ask(self, verb: Verb, by: str, *, full: bool = False) -> Any:
+        if verb == "resume":
+            raise UsageError("The rollout is not paused.")
+        return {"asked": verb, "by": by, "full": full}
 
 
 def _feed(rows: Sequence[Feedback | Unread]) -> FeedbackCounts:

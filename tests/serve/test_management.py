@@ -117,6 +117,48 @@ def test_outcomes_are_taken_one_by_one(manager: Manager) -> None:
     assert told[0]["by"] == "night"
 
 
+def test_rollouts_are_begun_moved_and_looked_at_in_the_name_of_the_key(manager: Manager) -> None:
+    assert manager.ask("GET", "/rollout") == (200, {"asked": "status"})
+    for path, body, wanted in (
+        ("", {"releases": ["income@2"]}, {"asked": "begin", "releases": ["income@2"], "strategy": None}),
+        (
+            "", {"releases": ["income@2", "income@3"], "strategy": "experiment"},
+            {"asked": "begin", "releases": ["income@2", "income@3"], "strategy": "experiment"},
+        ),
+        ("/promote", None, {"asked": "promote", "full": False}),
+        ("/promote", {"full": True}, {"asked": "promote", "full": True}),
+        ("/pause", {}, {"asked": "pause", "full": False}),
+        ("/rollback", None, {"asked": "rollback", "full": False}),
+    ):  # fmt: skip
+        assert manager.ask("POST", f"/rollout{path}", body) == (200, {**wanted, "by": "night"})
+    told = eventually(lambda: manager.running.events("managed")[5:] and manager.running.events("managed"))
+    assert [one["what"] for one in told] == ["rollout", "rollout", "promote", "promote", "pause", "rollback"]
+    assert told[0]["releases"] == ["income@2"] and {one["by"] for one in told} == {"night"}
+    asks = add_key(manager.running.folder, "asks", created="now")
+    eventually(lambda: manager.ask("POST", "/rollout/promote", key=asks)[0] == 403, timeout_s=3.0)
+
+
+def test_what_no_rollout_takes_is_refused_with_what_is_wanted(manager: Manager) -> None:
+    for method, path, body, wanted, said in (
+        ("POST", "/rollout", None, 400, "releases"),
+        ("POST", "/rollout", {"releases": []}, 400, "releases"),
+        ("POST", "/rollout", {"releases": ["income@2"], "strategy": "canry"}, 400, "canry"),
+        ("POST", "/rollout", {"releases": ["income@2"], "share": 0.1}, 400, "share"),
+        ("POST", "/rollout", {"releases": ["income@x"]}, 400, "income@x"),
+        ("POST", "/rollout", {"releases": ["other@2"]}, 404, "other"),
+        ("POST", "/rollout/promote", {"full": "yes"}, 400, "full"),
+        ("POST", "/rollout/pause", {"full": True}, 400, "{} or nothing"),
+        ("POST", "/rollout/pause", b"[" * 60_000, 400, "{} or nothing"),
+        ("POST", "/rollout/pause", b" " * 100_000, 413, "bytes"),
+        ("POST", "/rollout/resume", None, 400, "not paused"),
+        ("POST", "/rollout/stop", None, 404, "/rollout/promote"),
+        ("GET", "/rollout/promote", None, 405, "method"),
+        ("DELETE", "/rollout", None, 405, "method"),
+    ):
+        status, reply = manager.ask(method, path, body)
+        assert (status, path, said in reply["error"]) == (wanted, path, True)
+
+
 def test_the_index_tells_what_is_loaded(manager: Manager) -> None:
     manager.change("load", version="2")
     status, lines = manager.ask("POST", "/v2/repository/index")

@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 
-KINDS = ("fitter", "timing", "supervisor", "front", "worker", "controller", "sweeper")
+KINDS = ("fitter", "timing", "supervisor", "front", "worker", "controller", "beginner", "sweeper")
 HELPERS = ("fitter", "timing", "sweeper")  # of a command in the foreground, which answers Ctrl-C for them
 LOOK_S = 0.25
 

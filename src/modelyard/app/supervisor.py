@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from modelyard.app.managed import ManagedRollouts
 from modelyard.app.outcomes import feeding
 from modelyard.app.settings import Settings, read_settings
 from modelyard.app.spawn import COMMAND
@@ -47,7 +49,8 @@ def run_supervisor(job: SupervisorJob, settings: Settings, heard: Heard = lambda
         quota_bytes=settings.quota_bytes,
     )
     try:
-        return supervise(job, supervisor_ports(job, store, clock, heard))
+        ports = supervisor_ports(job, store, clock, heard)
+        return supervise(job, replace(ports, rollouts=ManagedRollouts(settings, job.service)))
     finally:
         store.close()
 

@@ -1,6 +1,6 @@
-"""The management address: load, unload, index, status, stop and feedback over HTTP, for keys that may manage.
+"""The management address: load, unload, index, status, stop, feedback and rollouts, for keys that may manage.
 
-Load and unload are deploy and rollback, by the same functions and on the same audit log.
+Load and unload are deploy and rollback, by the same functions and on the same audit log; so are the verbs of rollouts.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from modelyard.serve.http.listener import Listener
 from modelyard.serve.keep.change import Changed, Changes
 from modelyard.serve.keep.loading import is_loaded
 from modelyard.serve.keep.processes import listen
+from modelyard.serve.keep.rollouts import RolloutDoor, Rollouts
 from modelyard.serve.messages import KEYS_FILE, Status, SupervisorJob
 from modelyard.serve.request import Code, Request
 
@@ -74,9 +75,15 @@ class Management:
     """Of the supervisor's loop; what takes long runs in a thread, one change at a time."""
 
     def __init__(
-        self, governing: Governing, changes: Changes, context: ssl.SSLContext | None, feed: Feed | None = None
+        self,
+        governing: Governing,
+        changes: Changes,
+        context: ssl.SSLContext | None,
+        feed: Feed | None = None,
+        rollouts: Rollouts | None = None,
     ) -> None:
         self._governing, self._changes, self._feed = governing, changes, feed
+        self._rollouts = None if rollouts is None else RolloutDoor(rollouts, governing.job.service, governing.tell)
         self._keys = Keys(Path(governing.job.run_folder) / KEYS_FILE)
         self._listener = Listener(
             loop=asyncio.get_running_loop(),
@@ -136,6 +143,8 @@ class Management:
     def _find(self, request: Request, label: str) -> Callable[[], Any] | None:
         """Return what answers a request; None where it was refused."""
         path, method = request.path.decode("latin-1"), request.method
+        if self._rollouts is not None and RolloutDoor.takes(path):
+            return None if self._is_large(request) else self._rollouts.find(request, path, label)
         wanted = b"GET" if path == "/status" else b"POST"
         takes = {"/status", "/stop", _INDEX} | ({_FEEDBACK} if self._feed is not None else set())
         name, _, verb = path.removeprefix(_MODELS).rpartition("/")
@@ -149,8 +158,7 @@ class Management:
             return None
         if path == _FEEDBACK:
             return lambda: self._take(request.body, label)
-        if len(request.body) > MOST_BODY_BYTES:
-            request.refuse(Code.TOO_LARGE, f"The body has more than {MOST_BODY_BYTES} bytes.")
+        if self._is_large(request):
             return None
         asked = self._read(request.body)
         if path == "/status":
@@ -165,6 +173,14 @@ class Management:
         ref = name if version is None else f"{name}@{version}"
         parse_release(ref)
         return lambda: self._change(verb, ref, label)
+
+    @staticmethod
+    def _is_large(request: Request) -> bool:
+        """Refuse a body that no order needs."""
+        if len(request.body) > MOST_BODY_BYTES:
+            request.refuse(Code.TOO_LARGE, f"The body has more than {MOST_BODY_BYTES} bytes.")
+            return True
+        return False
 
     @staticmethod
     def _read(body: bytes) -> RepositoryRequest:
@@ -254,9 +270,9 @@ def _line(release: Release, state: Status) -> dict[str, str]:
 
 
 def _code(fault: ModelyardError) -> Code:
+    if fault.code == UnknownName.code:
+        return Code.NOT_FOUND
     match fault:
-        case UnknownName():
-            return Code.NOT_FOUND
         case UsageError():
             return Code.MALFORMED
         case StoreError() | ServiceError():  # another's change came first, or it did not get ready

@@ -30,6 +30,7 @@ from modelyard.serve.keep.crew import Crew
 from modelyard.serve.keep.governor import Governor
 from modelyard.serve.keep.management import Feed, Management
 from modelyard.serve.keep.processes import keep_short
+from modelyard.serve.keep.rollouts import Rollouts
 from modelyard.serve.keep.runfile import claim, read_run, this_run
 from modelyard.serve.keep.starting import Starter
 from modelyard.serve.keep.switchboard import Switchboard
@@ -72,6 +73,7 @@ class SupervisorPorts:
     on_event: Callable[[str, Mapping[str, Any]], None]
     changes: Changes  # what the management address may do
     feedback: Feed | None = None  # takes outcomes that came late; None: the management address takes none
+    rollouts: Rollouts | None = None  # None: it does none either
 
 
 def supervise(job: SupervisorJob, ports: SupervisorPorts) -> int:
@@ -123,7 +125,8 @@ class Supervisor:
             self._governor.begin()
             self._starter.listen()
             if self.job.management_port is not None:
-                self._management = Management(self, self.ports.changes, context, self.ports.feedback)
+                ports = self.ports
+                self._management = Management(self, ports.changes, context, ports.feedback, ports.rollouts)
                 await self._management.start()
             self._run = self._this_run()
             self._switchboard = Switchboard(self)
