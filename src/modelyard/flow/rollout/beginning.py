@@ -9,7 +9,7 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from modelyard.core.clock import Clock
-from modelyard.core.release import ROUTING_KEY
+from modelyard.core.release import ROUTING_KEY, Traffic
 from modelyard.core.requirement import Requirement
 from modelyard.core.rollout import Policy, Strategy
 from modelyard.errors import ModelyardError, UsageError
@@ -52,34 +52,9 @@ def start(
     control.status(courses.folder)  # raises where nothing runs
     with courses.hold():
         _check_free(courses)
-        now = clock.now().timestamp()
         table = traffics.current(asked.service)
-        stable = largest(table)
-        if stable in asked.candidates:
-            raise UsageError(f"{stable} has the most of the traffic of `{asked.service}` already.")
-        found = claims(asked.requirements, asked.policy)
-        counted = watch(
-            found,
-            positive=asked.positive,
-            price_per_cpu_hour=asked.price_per_cpu_hour,
-            stable_ms=_stable_ms(found, courses.folder, stable),
-            columns=kept_columns(found),
-        )
-        course = begin(
-            id=f"{asked.service}-{clock.now():%Y%m%d-%H%M%S}",
-            service=asked.service,
-            by=asked.by,
-            policy=asked.policy,
-            requirements=asked.requirements,
-            stable=stable,
-            candidates=asked.candidates,
-            epoch=table.epoch,
-            now=now,
-            watch=counted,
-            key_header=asked.key_header,
-            place=asked.place,
-        )
-        course = replace(course, before=observer.so_far(course, now))
+        course = _course(asked, table, courses.folder, clock)
+        course = replace(course, before=observer.so_far(course, course.began))
         courses.open(course)
         courses.alive(clock.monotonic())
         try:
@@ -87,7 +62,7 @@ def start(
                 asked.service,
                 course.wanted,
                 expect_epoch=table.epoch,
-                previous=stable,
+                previous=course.state.stable,
                 rules=table.rules,
                 shadow=course.mirrored,
                 key_header=course.key_header,
@@ -97,6 +72,34 @@ def start(
             courses.drop()
             raise
     return course, changed
+
+
+def _course(asked: Asked, table: Traffic, run_folder: Path, clock: Clock) -> Course:
+    """Return the course of what is asked, beside what has the most of the traffic now."""
+    stable = largest(table)
+    if stable in asked.candidates:
+        raise UsageError(f"{stable} has the most of the traffic of `{asked.service}` already.")
+    found = claims(asked.requirements, asked.policy)
+    return begin(
+        id=f"{asked.service}-{clock.now():%Y%m%d-%H%M%S}",
+        service=asked.service,
+        by=asked.by,
+        policy=asked.policy,
+        requirements=asked.requirements,
+        stable=stable,
+        candidates=asked.candidates,
+        epoch=table.epoch,
+        now=clock.now().timestamp(),
+        watch=watch(
+            found,
+            positive=asked.positive,
+            price_per_cpu_hour=asked.price_per_cpu_hour,
+            stable_ms=_stable_ms(found, run_folder, stable),
+            columns=kept_columns(found),
+        ),
+        key_header=asked.key_header,
+        place=asked.place,
+    )
 
 
 def told(asked: Asked, course: Course) -> list[str]:
