@@ -76,9 +76,9 @@ def _decision(decision: Decision) -> Iterator[str]:
 
 def _labels(counts: FeedbackCounts) -> str:
     """Return what became of all outcomes that were handed in for the service."""
-    late = f" ({grouped(counts.late)} late)" if counts.late else ""
     rest = ((counts.unmatched, "unmatched"), (counts.duplicate, "duplicate"), (counts.malformed, "malformed"))
-    return f"labels: {grouped(counts.joined)} joined{late}, " + ", ".join(f"{grouped(n)} {what}" for n, what in rest)
+    joined = f"{grouped(counts.joined)} joined ({grouped(counts.late)} late), "
+    return f"labels: {joined}" + ", ".join(f"{grouped(n)} {what}" for n, what in rest)
 
 
 def _step(course: Course, now: float) -> str:
