@@ -24,9 +24,10 @@ from modelyard.serve.guard.retry import RetryBudget
 from modelyard.serve.guard.wanted import read_deadline_ms
 from modelyard.serve.lane import Lane
 from modelyard.serve.messages import Limits, Routes
-from modelyard.serve.pages import pages, questions
+from modelyard.serve.pages import any_version, pages, questions
 from modelyard.serve.request import Code, Request
 from modelyard.serve.routing import Met, choose, meet
+from modelyard.serve.shadow.mirror import Mirror
 from modelyard.serve.table import Table
 from modelyard.serve.told.arm import ERRORS, Arms
 from modelyard.serve.told.log import Log
@@ -69,6 +70,7 @@ class Desk:
         self.metrics = metrics or Metrics()
         self.teller = Teller(metrics=self.metrics, clock=clock, log=log, tracer=tracer)
         self.arms = Arms(self.metrics.arms, run_folder, self._arm_fault)
+        self.mirror = Mirror(self.metrics, self.note)
         self.table = Table(run_folder=run_folder, workers=workers, limits=limits, watcher=self, switched=self._switched)
         self.draining = False
         self.retry_after_s = limits.retry_after_s
@@ -117,6 +119,7 @@ class Desk:
         self._loop = loop
         self.deadlines = Deadlines(loop)
         self.table.start(loop)
+        self.mirror.start(loop)
 
     def open(self, release: str, body: Body) -> None:
         """Know a release; raises ContractBroken where its golden requests break its own contract."""
@@ -132,6 +135,7 @@ class Desk:
 
     def close(self) -> None:
         """Let go of all workers."""
+        self.mirror.close()
         self.table.close()
 
     # requests
@@ -143,7 +147,7 @@ class Desk:
             if question is not None and request.method == b"POST":
                 self.infer(request, question[0], question[1])
                 return
-            methods = self._paths.get(request.path) or self._paths.get(_any_version(request.path))
+            methods = self._paths.get(request.path) or self._paths.get(any_version(request.path))
             if methods is None:
                 self.refuse(request, Code.NOT_FOUND, missing(request.path, self.service))
                 return
@@ -309,6 +313,10 @@ class Desk:
         code = Code.TOO_LARGE if isinstance(fault, TooLarge) else Code.MALFORMED
         self.refuse(request, code, str(fault), lane=lane, door=door, trace=trace)
 
+    def _told_and_copied(self, call: Call, code: Code, degraded: str | None, by: str) -> None:
+        self.teller.ended(call, code, degraded, by)
+        self.mirror.ended(call, code, degraded)
+
     def _lane(self, request: Request) -> Lane:
         if self._only is not None:
             return self._only
@@ -365,6 +373,7 @@ class Desk:
     def _switched(self, gone: str) -> None:
         """Take in that the table changed, or let go of a release that left it."""
         if gone:
+            self.mirror.forget(gone)
             self.teller.forget(gone)
             if self._loop is not None:  # its lane and types refer to each other; the collector seldom walks so far
                 self._loop.call_later(COLLECT_S, gc.collect)
@@ -374,6 +383,8 @@ class Desk:
         self._only = live[0] if len(live) == 1 and not traffic.rules else None
         self._paths, self._questions = pages(self), questions(self)
         self.arms.follow(traffic, self.lanes)
+        self.mirror.follow(traffic, self.lanes)
+        self.told = self._told_and_copied if self.mirror.lanes else self.teller.ended
         self.note("traffic", epoch=traffic.epoch, shares=traffic.shares)
 
 
@@ -382,9 +393,3 @@ def _urgency(headers: dict[bytes, bytes]) -> int:
         return priority.read(headers[b"x-priority"])
     except ValueError as fault:
         raise Malformed(str(fault)) from fault
-
-
-def _any_version(path: bytes) -> bytes:
-    """Return the path with its version left open, if it has one."""
-    head, found, rest = path.partition(b"/versions/")
-    return head + b"/versions/*" + rest[len(rest.partition(b"/")[0]) :] if found else b""

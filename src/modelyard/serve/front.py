@@ -223,7 +223,9 @@ class Front:
             ready=desk.ready,
             requests=sum(count.requests for count in counts.values()),
             degraded=sum(count.degraded for count in counts.values()),
-            workers={name: state for lane in desk.lanes.values() for name, state in lane.states.items()},
+            workers=desk.mirror.states(
+                {name: state for lane in desk.lanes.values() for name, state in lane.states.items()}
+            ),
             suspects=desk.suspects,
             releases=counts,
         )

@@ -51,6 +51,12 @@ class Watcher(Protocol):
     def note(self, event: str, **facts: object) -> None: ...
 
 
+class Mirroring(Protocol):
+    """Who copies requests, once they have their replies."""
+
+    def answered(self, batch: Sequence[Work], settled: Settled) -> None: ...
+
+
 class Lane:
     """Sends what waits for a release to whichever of its workers is idle."""
 
@@ -69,6 +75,7 @@ class Lane:
         self.trouble: Reason | None = Reason.WORKER_DOWN  # why no worker can answer now; None where one can
         self.finish: dict[str, Finish] = {}  # what counts good answers, by door
         self.arm: Arm | None = None  # what counts for the verdicts of a rollout, while there is one
+        self.mirror: Mirroring | None = None  # while there are releases that get copies
         self.cap = limits.batch_rows
         policy = BreakerPolicy(
             window_s=limits.breaker_window_s,
@@ -202,6 +209,8 @@ class Lane:
         if self.arm is not None:
             self.arm.answered(batch, settled)
         self.watcher.encoded(self, each_s)
+        if self.mirror is not None:
+            self.mirror.answered(batch, settled)
 
     def lost(self, link: Link, batch: Sequence[Work], reason: Reason) -> None:
         self._judge()

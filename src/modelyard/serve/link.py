@@ -65,8 +65,16 @@ _NOTHING: list[int] = []
 class Link(asyncio.Protocol):
     """The connection to one worker."""
 
-    def __init__(self, owner: Owner, name: str, *, progress_timeout_s: float, idle_check_s: float) -> None:
-        self.owner, self.name = owner, name
+    def __init__(
+        self,
+        owner: Owner,
+        name: str,
+        *,
+        progress_timeout_s: float,
+        idle_check_s: float,
+        reconnect_s: float = RECONNECT_S,
+    ) -> None:
+        self.owner, self.name, self._reconnect_s = owner, name, reconnect_s
         self.golden: bool | None = None
         self.hung = False  # it has had a batch for too long, which was given up
         self._is_missed = False  # its loss was noted, and it has answered nothing since
@@ -120,7 +128,7 @@ class Link(asyncio.Protocol):
             try:
                 await self._connect(loop)
             except OSError:
-                await asyncio.sleep(RECONNECT_S)
+                await asyncio.sleep(self._reconnect_s)
                 continue
             while self.is_connected:
                 if self.is_idle and (self.golden is None or self.owner.now() - self._touched >= self._idle_check_s):

@@ -109,3 +109,9 @@ def _asking(desk: Answering, door: Door, release: str | None) -> Handler:
 def _metrics(desk: Answering, request: Request) -> None:
     desk.measure()
     request.answer(desk.metrics.text(desk.table.run_folder), kind=TEXT)
+
+
+def any_version(path: bytes) -> bytes:
+    """Return a path with its version left open; empty where it has none."""
+    head, found, rest = path.partition(b"/versions/")
+    return head + b"/versions/*" + rest[len(rest.partition(b"/")[0]) :] if found else b""

@@ -69,6 +69,7 @@ class Child:
         self.restarts = 0
         self.started_at = 0.0
         self.retired = False  # it is to end and not to come again
+        self.gives_way = False  # the process has its turn when others do not want it
         self._retired_at: float | None = None
         self._start = start
         self._process: subprocess.Popen[bytes] | None = None
@@ -92,7 +93,7 @@ class Child:
         """Start the process where there is none and the backoff is over; say whether it was."""
         if self._process is not None or self.retired or now < self._due_at:
             return False
-        self._process = self._start()
+        self._process, self.gives_way = self._start(), False
         self._ticks = start_ticks(self._process.pid) or 0
         self.started_at = now
         return True

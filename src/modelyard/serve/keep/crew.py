@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from modelyard.serve.keep.children import Child
+from modelyard.serve.keep.courtesy import be_as_others, give_way
 from modelyard.serve.keep.processes import resident_bytes
 from modelyard.serve.keep.starting import Starter
 from modelyard.serve.keep.watch import (
@@ -51,6 +52,7 @@ class Crew:
         self._killed: dict[str, str] = {}  # process -> the word for why
         self._routes: Routes | None = None
         self._suspected: dict[str, float] = {}  # release -> when a front last said so
+        self._unheard: frozenset[str] = frozenset()  # releases that no caller can meet
         self._look_at = 0.0
         self._mark = Path(job.run_folder) / ROLLOUT_MARK
 
@@ -73,9 +75,14 @@ class Crew:
             for name in self._starter.fronts
         )
 
-    def man(self, routes: Routes) -> None:
-        """Have the fronts, and the workers that the routes ask for."""
-        self._routes = routes
+    def man(self, routes: Routes, *, unheard: frozenset[str] = frozenset()) -> None:
+        """Have the fronts, and the workers that the routes ask for.
+
+        Workers of releases that are `unheard`, as no caller can meet them, give way to all others.
+        """
+        self._routes, self._unheard = routes, unheard
+        for child in self.children.values():  # before fronts are told that callers meet them
+            self._give_way(child, follows=False)
         for name in self._starter.fronts:
             if name not in self.children:
                 self.children[name] = Child("front", name, "", functools.partial(self._start_front, name))
@@ -101,8 +108,10 @@ class Crew:
         look = now >= self._look_at
         if look:
             self._look_at = now + LOOK_S
+        follows = self.follow(self._routes.traffic.epoch) if self._routes is not None else False
         for child in list(self.children.values()):
             self._watch(child, now, look=look)
+            self._give_way(child, follows=follows)
         if self._starter.standby is not None and self.ready:
             self._starter.standby.keep(now)
 
@@ -113,6 +122,9 @@ class Crew:
         controllers = [child for child in self.children.values() if child.kind == "controller"]
         for child in controllers:  # whoever keeps the rollout next goes on from its file
             child.send(signal.SIGTERM)
+        for child in self.children.values():
+            if child.release in self._unheard:  # nobody waits for it, and it may be stopped
+                child.send(signal.SIGKILL)
         fronts = [child for child in self.children.values() if child.kind == "front"]
         clean = await _end(fronts, grace_s)
         await _end([child for child in self.children.values() if child.kind == "worker"] + controllers, 2.0)
@@ -166,6 +178,15 @@ class Crew:
             self._killed[child.name] = why.word
             child.send(signal.SIGKILL)
 
+    def _give_way(self, child: Child, *, follows: bool) -> None:
+        """Have a worker give way while no caller can meet it, which is sure only once all fronts follow the table."""
+        if child.pid is None or not child.release:
+            return
+        if child.gives_way and child.release not in self._unheard:
+            child.gives_way = not be_as_others(child.pid)
+        elif not child.gives_way and follows and child.release in self._unheard:
+            child.gives_way = give_way(child.pid)
+
     def _count(self, child: Child, code: int) -> None:
         """Count a process that ended and is to be replaced."""
         word = self._killed.pop(child.name, "ended")
@@ -216,7 +237,8 @@ class Crew:
 
     def _start_worker(self, release: str, slot: int | None) -> subprocess.Popen[bytes]:
         assert self._routes is not None
-        return self._starter.worker(release, slot, self._routes, asyncio.get_running_loop().time())
+        now, hurries = asyncio.get_running_loop().time(), release not in self._unheard
+        return self._starter.worker(release, slot, self._routes, now, hurries=hurries)
 
     def _start_front(self, name: str) -> subprocess.Popen[bytes]:
         assert self._routes is not None

@@ -183,6 +183,16 @@ class Governor:
         sealed = self._releases.get(release)
         return BodyRef(folder=str(self._releases.body(sealed.id)), digest=sealed.body)
 
+    @property
+    def unheard(self) -> frozenset[str]:
+        """Return the releases that get copies of requests and that no caller can meet, by whatever way."""
+        traffic, bodies = self.routes.traffic, self.routes.bodies
+        met = {release for release, share in traffic.shares.items() if share > 0}
+        met |= {rule.release for rule in traffic.rules}
+        for release in met & bodies.keys():
+            met |= {wanted for _, wanted in ways_back(_fallback(bodies[release]), traffic.previous)}
+        return frozenset(traffic.shadow.keys() - met - {traffic.previous})
+
     @staticmethod
     def _needed(routes: Routes) -> set[str]:
         """Return the releases that callers may meet."""

@@ -103,8 +103,13 @@ class Starter:
         )
         return self._spawn("front", encode_pretty(front_job), pass_fds=(handle,))
 
-    def worker(self, release: str, slot: int | None, routes: Routes, now: float) -> subprocess.Popen[bytes]:
-        """Start a worker, from the process that stands by if there is one; without a slot it is the quarantine's."""
+    def worker(
+        self, release: str, slot: int | None, routes: Routes, now: float, *, hurries: bool = True
+    ) -> subprocess.Popen[bytes]:
+        """Start a worker; without a slot it is the quarantine's.
+
+        One that hurries takes the process that stands by, if there is one.
+        """
         job_json = encode_pretty(
             WorkerJob(
                 release=release,
@@ -117,7 +122,7 @@ class Starter:
             )
         )
         process = None
-        if self.standby is not None:
+        if self.standby is not None and hurries:
             process = self.standby.take(job_json)
             self.standby.pause(now)
         return process or self._spawn("worker", job_json)

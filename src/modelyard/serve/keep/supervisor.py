@@ -246,7 +246,7 @@ class Supervisor:
                 self._tried.add(tried)
                 # A daemon: it may wait for another release's worker, and must not hold up the end.
                 threading.Thread(target=self._rehearse, args=(release, self.routes), daemon=True).start()
-        self._crew.man(self.routes)
+        self._crew.man(self.routes, unheard=self._governor.unheard)
         self._switchboard.push()
 
     def _rehearse(self, release: str, routes: Routes) -> None:

@@ -19,6 +19,7 @@ from modelyard.serve.told.families import BUCKETS_ROWS, BUCKETS_S, Counter, Fami
 __all__ = ["BUCKETS_ROWS", "BUCKETS_S", "BatchDone", "Finish", "Metrics", "exposition"]
 
 NOT_FINITE, RESTARTS = "modelyard_not_finite_rows_total", "modelyard_worker_restarts_total"
+SHADOW_COMPARED = "modelyard_shadow_compared_rows_total"
 GONE = "(gone)"  # the release whose counts are those of all releases that are no longer kept
 _QUEUE_REASONS = frozenset(Shed)
 _TICKS_S = 1.0 / os.sysconf("SC_CLK_TCK")
@@ -34,6 +35,7 @@ class Metrics:
         self._ticks: dict[tuple[str, int, int], int] = {}  # of processes: CPU time that is counted
         self._of_requests(board)
         self._of_releases(board)
+        self._of_shadows(board)
         self._of_processes(board)
         self.arms = ArmFamilies(board)
         if version:
@@ -77,6 +79,21 @@ class Metrics:
         self.dropped = Counter(board, "modelyard_dropped_total", "Rows dropped before they ran.", ("release", "reason"))
         self.not_finite = Counter(board, NOT_FINITE, "Rows that the model answered with NaN or an infinity.", release)
         self.retries = Counter(board, "modelyard_retries_total", "Rows asked again.", ("release", "outcome"))
+
+    def _of_shadows(self, board: Board) -> None:
+        release = ("release",)
+        self.shadow_copied = Counter(
+            board, "modelyard_shadow_copied_rows_total", "Rows of requests that were to be copied.", release
+        )
+        self.shadow_rows = Counter(
+            board, "modelyard_shadow_rows_total", "Rows copied, by what came of it.", ("release", "outcome")
+        )
+        self.shadow_compared = Counter(
+            board, SHADOW_COMPARED, "Copied rows that the stable release answered too.", ("release", "answer")
+        )
+        self.shadow_seconds = Histogram(
+            board, "modelyard_shadow_seconds", "From a copy sent to its worker to the answer.", release
+        )
 
     def _of_releases(self, board: Board) -> None:
         release = ("release",)
