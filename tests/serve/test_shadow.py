@@ -11,13 +11,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import onnx
 import pytest
-from msgspec.structs import replace
 
-from modelyard.adapters.onnx_harm import Harm, spoilt
-from modelyard.bundle.format import GRAPH, MANIFEST, FileEntry, Manifest
-from modelyard.core.codec import decode, digest, encode
+from modelyard.adapters.onnx_harm import Harm
 from modelyard.serve.keep.courtesy import be_as_others, give_way
 from modelyard.serve.messages import Limits
 from modelyard.serve.routing import mirrored
@@ -25,24 +21,11 @@ from tests.serve.bodies import CLASSES, GOLDEN_ROWS, ROW, expected, write_body
 from tests.serve.entry import changes
 from tests.serve.load import Load, v2
 from tests.serve.running import Reply, Running, eventually, service
+from tests.serve.spoiled import spoil
 from tests.serve.test_deploy import row_of
 
 STABLE, OTHER, NAN, SLOW, STRICT = "income@1", "income@2", "income@3", "income@4", "income@5"
 SLOW_TURNS = 150  # of work, a tenth of a second or more: longer than callers wait between two requests
-
-
-def spoil(folder: Path, harm: Harm) -> str:
-    """Spoil the graph of a body, and return its new digest."""
-    model = onnx.load_model_from_string((folder / GRAPH).read_bytes())
-    for place, node in enumerate(model.graph.node):  # two nodes must not have the same name, nor none
-        node.name = f"node_{place}"
-    graph = spoilt(model.SerializeToString(), harm, golden_rows=len(GOLDEN_ROWS), amount=SLOW_TURNS)
-    (folder / GRAPH).write_bytes(graph)
-    manifest = decode((folder / MANIFEST).read_bytes(), Manifest)
-    files = {**manifest.files, GRAPH: FileEntry(size=len(graph), sha256=digest(graph))}
-    data = encode(replace(manifest, files=files))
-    (folder / MANIFEST).write_bytes(data)
-    return digest(data)
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +38,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     }
     for name, harm in ((NAN, Harm.NAN), (SLOW, Harm.SLOW)):
         write_body(folder / name)
-        made[name] = spoil(folder / name, harm)
+        made[name] = spoil(folder / name, harm, amount=SLOW_TURNS)
     limits = Limits(progress_timeout_s=0.5, idle_check_s=0.4, grace_s=5.0, batch_rows=16)
     with service(folder / "income", {name: (folder / name, sha) for name, sha in made.items()}, limits=limits) as one:
         yield one

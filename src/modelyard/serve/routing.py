@@ -83,7 +83,9 @@ def mirrored(traffic: Traffic, request_id: str) -> tuple[str, ...]:
     ('income@2',)
     """
     return tuple(
-        release for release, share in traffic.shadow.items() if point(f"{release} {request_id}", person=_MIRROR) < share
+        release
+        for release, share in traffic.shadow.items()
+        if share >= 1 or point(f"{release} {request_id}", person=_MIRROR) < share
     )
 
 
