@@ -39,7 +39,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     for name, harm in ((NAN, Harm.NAN), (SLOW, Harm.SLOW)):
         write_body(folder / name)
         made[name] = spoil(folder / name, harm, amount=SLOW_TURNS)
-    limits = Limits(progress_timeout_s=0.5, idle_check_s=0.4, grace_s=5.0, batch_rows=16)
+    limits = Limits(progress_timeout_s=0.5, idle_check_s=0.4, grace_s=5.0, batch_rows=32)
     with service(folder / "income", {name: (folder / name, sha) for name, sha in made.items()}, limits=limits) as one:
         yield one
 

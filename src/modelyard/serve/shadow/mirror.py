@@ -55,7 +55,11 @@ class Mirror:
             lane.start(loop)
 
     def follow(self, traffic: Traffic, lanes: Mapping[str, Lane]) -> None:
-        """Copy by a traffic table from now on; a shadow release without a body here gets nothing."""
+        """Copy by a traffic table from now on; a shadow release without a body here gets nothing.
+
+        What was answered by the table before, and is not copied yet, is dropped.
+        """
+        self._drop_kept()
         self._traffic, self._stable = traffic, stable_of(traffic)
         within = tolerance(lanes[self._stable].body.golden.values) if self._stable in lanes else 0.0
         wanted = {release for release, share in traffic.shadow.items() if share > 0 and release in lanes}
@@ -71,9 +75,6 @@ class Mirror:
                 made.start(self._loop)
         for lane in lanes.values():
             lane.mirror = self if self.lanes else None
-        if not self.lanes:
-            self._kept.clear()
-            self._bytes = 0
 
     def forget(self, release: str) -> None:
         """Let go of a release that left."""
@@ -83,9 +84,7 @@ class Mirror:
 
     def close(self) -> None:
         """Let go of all workers; what is not answered yet is dropped."""
-        for call, _, _ in self._kept:
-            self._drop(call)
-        self._kept.clear()
+        self._drop_kept()
         for lane in self.lanes.values():
             lane.close()
         self.lanes.clear()
@@ -164,6 +163,12 @@ class Mirror:
 
     def _fault(self, fault: Exception) -> None:
         self._note("shadow_fault", why=f"{type(fault).__name__}: {fault}"[:500])
+
+    def _drop_kept(self) -> None:
+        for call, _, _ in self._kept:
+            self._drop(call)
+        self._kept.clear()
+        self._bytes = 0
 
     def _drop(self, call: Call) -> None:
         for lane in self._wanted_by(call):
