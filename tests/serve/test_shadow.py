@@ -14,9 +14,11 @@ from typing import Any
 import pytest
 
 from modelyard.adapters.onnx_harm import Harm
+from modelyard.core.rollout import Counted, Watch, Watched
 from modelyard.serve.keep.courtesy import be_as_others, give_way
 from modelyard.serve.messages import Limits
 from modelyard.serve.routing import mirrored
+from modelyard.serve.told.arms import arm_counts
 from tests.serve.bodies import CLASSES, GOLDEN_ROWS, ROW, expected, write_body
 from tests.serve.entry import changes
 from tests.serve.load import Load, v2
@@ -196,6 +198,36 @@ def test_answers_that_are_not_finite_are_counted_for_the_release(running: Runnin
     shadowed(running, NAN)
     running.predict(ROW)
     assert eventually(lambda: running.metric(f'modelyard_not_finite_rows_total{{release="{NAN}"}}')) > 0
+
+
+def test_a_rollout_counts_of_a_shadow_what_callers_would_have_got(running: Running) -> None:
+    epoch, shares = row_of(running.folder).traffic.epoch, {STABLE: 1.0, OTHER: 0.0, NAN: 0.0}
+    watch = Watch(items=(Watched(counts="slow", what=Counted.SLOWER, above_ms=60_000),))
+    shadow = {OTHER: 1.0, NAN: 1.0}
+    changes(running.folder).set_traffic("income", shares, shadow=shadow, watch=watch, expect_epoch=epoch)
+    before = {release: fates(running, release) for release in shadow}
+    units = arm_counts(running.folder, STABLE).units
+    rows = [{**ROW, "age": age} for age in range(20, 60, 4)]
+    for row in rows:
+        assert running.predict(row).status == 200
+    for release in shadow:
+        eventually(functools.partial(_have_come, running, release, before[release], len(rows)))
+    logits = zip(expected(rows), expected(rows, shift=1.0), strict=True)
+    agreed = sum((one > 0) == (two > 0) for one, two in logits)
+    good = arm_counts(running.folder, OTHER)
+    assert (good.requests, good.errors, sum(good.classes.values())) == (len(rows), 0, len(rows))
+    assert (good.agreement.trials, good.agreement.hits) == (len(rows), agreed)
+    assert (good.rates["slow"].trials, good.rates["slow"].hits) == (len(rows), 0)
+    bad = arm_counts(running.folder, NAN)
+    assert bad.requests == bad.errors + sum(bad.classes.values())
+    assert bad.errors > 0
+    assert arm_counts(running.folder, STABLE).units == units  # a copy is no caller
+
+
+def _have_come(running: Running, release: str, before: dict[str, int], rows: int) -> bool:
+    """Say whether a release got so many rows since then, but for those that it had no turn for."""
+    now = fates(running, release)
+    return sum(count - before.get(fate, 0) for fate, count in now.items() if fate != "dropped") == rows
 
 
 def test_a_shadow_gives_way_on_the_processors_until_callers_may_meet_it(running: Running) -> None:

@@ -70,7 +70,7 @@ class Desk:
         self.metrics = metrics or Metrics()
         self.teller = Teller(metrics=self.metrics, clock=clock, log=log, tracer=tracer)
         self.arms = Arms(self.metrics.arms, run_folder, self._arm_fault)
-        self.mirror = Mirror(self.metrics, self.note)
+        self.mirror = Mirror(self.metrics, self.note, lambda release: self.lanes[release].arm)
         self.table = Table(run_folder=run_folder, workers=workers, limits=limits, watcher=self, switched=self._switched)
         self.draining = False
         self.retry_after_s = limits.retry_after_s

@@ -37,9 +37,9 @@ Kept = tuple[Call, Settled | None, int]  # a request, what the stable release an
 class Mirror:
     """Of one thread, the event loop's."""
 
-    def __init__(self, metrics: Metrics, note: Note) -> None:
+    def __init__(self, metrics: Metrics, note: Note, counts_of: Callable[[str], Counts | None]) -> None:
         self.lanes: dict[str, ShadowLane] = {}
-        self.counts_of: Callable[[str], Counts | None] = lambda _: None  # what counts for a rollout, by release
+        self.counts_of = counts_of  # what counts for a rollout, by release; None while nothing does
         self._metrics, self._note = metrics, note
         self._traffic: Traffic | None = None
         self._stable = ""  # the release that shadows are compared with

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
+from modelyard.bundle.intake import Packed
 from modelyard.core.arrays import Columns
 from modelyard.core.contract import Column
 from modelyard.core.release import Traffic
@@ -18,8 +19,11 @@ from modelyard.core.rollout import Counted, Watch, Watched
 from modelyard.serve.batching import Settled, Work
 from modelyard.serve.call import Call
 from modelyard.serve.lane import Lane
+from modelyard.serve.model import Model
 from modelyard.serve.piece import Piece
 from modelyard.serve.request import Code, Request
+from modelyard.serve.shadow.copies import ERRORS as NOT_ANSWERED
+from modelyard.serve.shadow.copies import Fate, Mirrored
 from modelyard.serve.told.arm_families import ArmFamilies
 from modelyard.serve.told.board import OTHER, Series
 from modelyard.serve.told.units import Units, forget, units_file
@@ -38,6 +42,18 @@ class Answer(NamedTuple):
     call: Call  # with the request, the rows as packed, and by which release's model they are read: `call.lane.model`
     settled: Settled
     start: int
+
+
+class _Rows(NamedTuple):
+    """The rows of a request as the model that answered them reads them."""
+
+    rows: int
+    packed: Packed
+    model: Model
+    infer_s: float  # their share of their batches' time in the model
+
+    def columns(self) -> Columns:
+        return self.model.columns(self.packed, self.rows)
 
 
 class Sink(Protocol):
@@ -95,6 +111,7 @@ class Arm:
         self._requests = families.requests.series(release)
         self._units = families.units.series(release)
         self._outputs = families.outputs.series(release)
+        self._agreement = families.agreement.series(release)
         self._classes = {name: families.classes.series(release, name) for name in lane.model.classes}
 
     def began(self, batch: Sequence[Work], frame: AnswerFrame) -> None:
@@ -130,6 +147,17 @@ class Arm:
         if _is_drawn(request):
             self._update(lambda: self._count_error(request))
 
+    def mirrored(self, copies: Sequence[Mirrored]) -> None:
+        """Count copies of requests, as if callers had sent them here; of those that were dropped nothing is known."""
+        sent = [copy for copy in copies if copy.fate is not Fate.DROPPED]
+
+        def count() -> None:
+            for copy in sent:
+                self._count_copy(copy)
+
+        if sent:
+            self._update(count)
+
     # ours
 
     def _take(self, answers: Sequence[Answer], seconds: Sequence[float]) -> None:
@@ -164,7 +192,16 @@ class Arm:
     def _count_degraded(self, call: Call, seconds: float) -> None:
         self._count_request(call.request)
         self._requests.cells[self._requests.first + 2] += 1
-        self._count_seconds(call, seconds)
+        self._count_seconds(_rows_of(call), seconds)
+
+    def _count_copy(self, copy: Mirrored) -> None:
+        self._requests.cells[self._requests.first] += 1
+        if copy.fate in NOT_ANSWERED:
+            self._requests.cells[self._requests.first + 1] += 1
+        elif copy.settled is not None:
+            rows = _Rows(copy.rows, copy.packed, self._model, copy.infer_s)
+            self._count_rows(rows, copy.settled, copy.start, copy.seconds)
+            _hit(self._agreement, copy.compared, copy.agreed)
 
     def _count_request(self, request: Request) -> None:
         self._requests.cells[self._requests.first] += 1
@@ -182,8 +219,11 @@ class Arm:
     def _count(self, answer: Answer, seconds: float) -> None:
         call, settled, start = answer
         self._count_request(call.request)
-        columns = self._count_seconds(call, seconds)
-        stop = start + call.rows
+        self._count_rows(_rows_of(call), settled, start, seconds)
+
+    def _count_rows(self, rows: _Rows, settled: Settled, start: int, seconds: float) -> None:
+        columns = self._count_seconds(rows, seconds)
+        stop = start + rows.rows
         labels: list[str] = []
         if settled.values is not None:
             for value in settled.values[start:stop]:
@@ -194,12 +234,12 @@ class Arm:
                 self._classes[label].add()
         for item in self._answers:
             if item.slice is not None or item.group is not None:
-                columns = columns or self._columns(call)
+                columns = columns or rows.columns()
                 if not _is_in(item, columns):
                     continue
             if item.what is Counted.COST:
                 assert item.series is not None
-                _add(item.series, getattr(call, "infer_s", 0.0) * item.price)
+                _add(item.series, rows.infer_s * item.price)
             elif item.group is None:
                 assert item.series is not None
                 _hit(item.series, len(labels), sum(label == self._positive for label in labels))
@@ -209,20 +249,17 @@ class Arm:
                     if group is not None:
                         _hit(self._group(item, group), 1, label == self._positive)
 
-    def _count_seconds(self, call: Call, seconds: float) -> Columns | None:
+    def _count_seconds(self, rows: _Rows, seconds: float) -> Columns | None:
         """Count how long an answer took; return the rows as columns, where they were looked at."""
         columns: Columns | None = None
         for item in self._slower:
             if item.slice is not None:
-                columns = columns or self._columns(call)
+                columns = columns or rows.columns()
                 if not _is_in(item, columns):
                     continue
             assert item.series is not None
             _hit(item.series, 1, seconds > item.above_s)
         return columns
-
-    def _columns(self, call: Call) -> Columns:
-        return call.lane.model.columns(call.packed, call.rows)
 
     def _group(self, item: _Item, group: str) -> Series:
         series = item.groups.get(group)
@@ -260,6 +297,10 @@ def _is_seen(watched: Watched, lane: Lane) -> bool:
     contract = lane.model.contract
     names = [watched.group] if watched.slice is None else [watched.group, watched.slice.column]
     return all(name is None or column_of(contract, name) is not None for name in names)
+
+
+def _rows_of(call: Call) -> _Rows:
+    return _Rows(call.rows, call.packed, call.lane.model, getattr(call, "infer_s", 0.0))
 
 
 def _is_drawn(request: Request) -> bool:

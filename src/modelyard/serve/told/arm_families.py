@@ -14,9 +14,9 @@ HITS = ("trials", "hits")
 SUMS = ("count", "total", "squares")
 
 UPDATES, REQUESTS, UNITS = "arm_updates", "arm_requests", "arm_units"
-OUTPUTS, CLASSES = "arm_outputs", "arm_classes"
+OUTPUTS, CLASSES, AGREEMENT = "arm_outputs", "arm_classes", "arm_agreement"
 RATES, MEANS, GROUPS = "arm_rates", "arm_means", "arm_groups"
-NAMES = frozenset((UPDATES, REQUESTS, UNITS, OUTPUTS, CLASSES, RATES, MEANS, GROUPS))
+NAMES = frozenset((UPDATES, REQUESTS, UNITS, OUTPUTS, CLASSES, AGREEMENT, RATES, MEANS, GROUPS))
 
 
 class ArmFamilies:
@@ -28,6 +28,7 @@ class ArmFamilies:
         self.units = Tally(board, UNITS, ("keyed", "units"))
         self.outputs = Tally(board, OUTPUTS, SUMS)
         self.classes = Tally(board, CLASSES, ("rows",), ("release", "class"))
+        self.agreement = Tally(board, AGREEMENT, HITS)
         self.rates = Tally(board, RATES, HITS, ("release", "counts"))
         self.means = Tally(board, MEANS, SUMS, ("release", "counts"))
         self.groups = Tally(board, GROUPS, HITS, ("release", "counts", "group"))

@@ -10,6 +10,7 @@ from typing import TypeVar
 from modelyard.core.rollout import ArmCounts, Hits, Totals, Window
 from modelyard.errors import DataError
 from modelyard.serve.told.arm_families import (
+    AGREEMENT,
     CLASSES,
     GROUPS,
     MEANS,
@@ -88,6 +89,7 @@ def _counts(sums: Sums, release: str) -> ArmCounts:
         groups=groups,
         classes={name: int(values[0]) for (name,), values in _of(sums, CLASSES, release)},
         outputs=_totals(sums.get((OUTPUTS, (release,)), [0.0] * 3)),
+        agreement=_hits(sums.get((AGREEMENT, (release,)), [0.0] * 2)),
     )
 
 
@@ -154,6 +156,7 @@ def _less(now: Window, since: Window) -> Window:
             groups=_each(counts.groups, before.groups, lambda new, old: _each(new, old or {}, _fewer_hits)),
             classes=_each(counts.classes, before.classes, lambda new, old: _fewer("classes", new, old or 0)),
             outputs=_fewer_totals(counts.outputs, before.outputs),
+            agreement=_fewer_hits(counts.agreement, before.agreement),
         ),
         restarts=_each(now.restarts, since.restarts, lambda new, old: _fewer("restarts", new, old or 0)),
         hung=_fewer("hung", now.hung, since.hung),
