@@ -152,7 +152,9 @@ class Starting:
         self.processes.append(subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"]))
         return self.processes[-1]
 
-    def worker(self, release: str, slot: int | None, routes: Routes, now: float) -> subprocess.Popen[bytes]:
+    def worker(
+        self, release: str, slot: int | None, routes: Routes, now: float, *, hurries: bool = True
+    ) -> subprocess.Popen[bytes]:
         return self.front(release, routes)
 
     def hang_up(self) -> None: ...
