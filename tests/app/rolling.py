@@ -59,6 +59,13 @@ def serve(place: Place, ref: str = "shop@1") -> int:
     return int(done.json["run"]["port"])
 
 
+def asked(port: int, path: str) -> int:
+    """Return the code of a prediction at a path."""
+    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", port, timeout=15)) as client:
+        client.request("POST", path, body=json.dumps({"rows": [ROW]}))
+        return client.getresponse().status
+
+
 def course_of(place: Place) -> Course:
     return Courses(place.home / "run" / "shop").need()
 

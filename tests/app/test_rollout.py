@@ -15,7 +15,7 @@ from modelyard.adapters.onnx_harm import Harm
 from modelyard.core.evidence import RolloutEvidence
 from modelyard.core.rollout import Cause, How
 from modelyard.serve.keep import control
-from tests.app.rolling import ERRORS, QUICK, Callers, course_of, ended, release, serve
+from tests.app.rolling import ERRORS, QUICK, Callers, asked, course_of, ended, release, serve
 from tests.journeys.making import Place, ours
 from tests.journeys.own import until
 from tests.journeys.shared import copy_of
@@ -126,6 +126,20 @@ def test_blue_green_switches_at_once_and_keeps_the_way_back(own: Place) -> None:
         ended(own)
     assert callers.codes == {200} and not callers.lost
     assert {by for _, by in callers.seen} == {"shop@1", good}
+
+
+def test_a_rollback_takes_back_the_path_that_a_release_brought(own: Place) -> None:
+    good = release(own, seed=7, serving={"endpoint": "/api/v2/shop"})
+    port = serve(own)
+
+    def codes() -> list[int]:
+        return [asked(port, path) for path in ("/api/v1/shop", "/api/v2/shop")]
+
+    assert codes() == [200, 404]
+    assert own.quick("deploy", good).code == 0
+    assert codes() == [404, 200]
+    assert own.quick("rollback", "shop").code == 0
+    assert codes() == [200, 404]
 
 
 def test_what_cannot_be_begun_changes_nothing(own: Place, tmp_path: Path) -> None:

@@ -24,8 +24,10 @@ from modelyard.evaluate.outcomes import group_values, rows_of
 from modelyard.serve.batching import Settled
 from modelyard.serve.call import Call
 from modelyard.serve.forms.rows import RowsDoor
+from modelyard.serve.model import Model
 from modelyard.serve.request import Code
 from modelyard.serve.routing import choose, spread
+from modelyard.serve.shadow.copies import Mirrored
 from modelyard.serve.told.arm import Answer
 from modelyard.serve.told.arm_families import ArmFamilies
 from modelyard.serve.told.arms import arm_counts, window
@@ -82,6 +84,8 @@ class Kept:
 
     def follow(self, watch: Watch | None) -> None: ...
 
+    def take_copies(self, release: str, model: Model, copies: Sequence[Mirrored]) -> None: ...
+
     def take(self, release: str, answers: Sequence[Answer]) -> None:
         for call, batch, start in answers:
             assert batch.labels is not None
@@ -90,6 +94,8 @@ class Kept:
 
 class Broken:
     def follow(self, watch: Watch | None) -> None: ...
+
+    def take_copies(self, release: str, model: Model, copies: Sequence[Mirrored]) -> None: ...
 
     def take(self, release: str, answers: Sequence[Answer]) -> None:
         raise OSError("its disk is full")

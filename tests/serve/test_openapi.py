@@ -90,7 +90,7 @@ def agreed(body: Any) -> Any:
 
 @pytest.mark.parametrize("name", sorted(MODELS))
 def test_every_schema_is_one_and_every_reference_leads_somewhere(name: str) -> None:
-    document = document_of(MODELS[name], alias="/api/v1/shapes", needs_key=True, pin_versions=True)
+    document = document_of(MODELS[name], aliases=("/api/v1/shapes",), needs_key=True, pin_versions=True)
     assert json.loads(OpenApi(service="shapes", version="1", models=[MODELS[name]]).page())["openapi"] == "3.1.0"
     for schema in document["components"]["schemas"].values():
         Draft202012Validator.check_schema(schema)

@@ -130,6 +130,11 @@ def judged_at_build(requirement: Requirement) -> bool:
     return later is not None and later.inference is Inference.FIXED
 
 
+def is_of_service(requirement: Requirement) -> bool:
+    """Say whether it is on time or cost, of which copies of requests say nothing: they run behind others."""
+    return LATENCY.fullmatch(requirement.metric) is not None or requirement.metric == "cost_per_thousand"
+
+
 def uncounted(requirement: Requirement) -> tuple[str, ...]:
     """Return what of the requirement no counts can show while serving, in words; empty where all is shown."""
     way = _way(requirement.metric)

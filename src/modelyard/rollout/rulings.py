@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from modelyard.core.requirement import Requirement, Verdict
 from modelyard.core.rollout import Policy, Ruling, Window
 from modelyard.measure.judge import worst
-from modelyard.rollout.claims import Claim, claims, judged_at_build, uncounted, watched
+from modelyard.rollout.claims import Claim, claims, is_of_service, judged_at_build, uncounted, watched
 from modelyard.rollout.judging import Judged, judge_claim, levels
 from modelyard.rollout.proxies import proxy
 from modelyard.rollout.state import StepState
@@ -23,8 +23,12 @@ def rule(
     found = claims(requirements, policy)
     allowed = levels(found, policy, len(state.candidates))
     rulings = []
+    is_mirrored = policy.share_at(state.step) == 0
     for name in state.running:
         for one in watched(requirements, policy):
+            if is_mirrored and is_of_service(one):
+                rulings.append(_while_mirrored(one, name))
+                continue
             judged = [
                 (claim, judge_claim(claim, name, policy, state, allowed[claim.key]))
                 for claim in found
@@ -55,6 +59,11 @@ def _ruling(required: Requirement, judged: Sequence[Found], ours: Window, stable
         samples_expected=max(known) if known and len(known) == len(expected) and not uncounted(required) else None,
         incident=verdict is not Verdict.FAIL and any(each.incident for _, each in judged),
     )
+
+
+def _while_mirrored(required: Requirement, name: str) -> Ruling:
+    told = f"{required.metric} is passed over while requests are mirrored, as copies wait for callers."
+    return Ruling(requirement=required.id, release=name, verdict=Verdict.PASS, reason=f"{told} It is judged after.")
 
 
 def _at_build(required: Requirement, name: str) -> Ruling:

@@ -24,7 +24,7 @@ from modelyard.serve.guard.retry import RetryBudget
 from modelyard.serve.guard.wanted import read_deadline_ms
 from modelyard.serve.lane import Lane
 from modelyard.serve.messages import Limits, Routes
-from modelyard.serve.pages import any_version, pages, questions
+from modelyard.serve.pages import aliases, any_version, pages, questions
 from modelyard.serve.request import Code, Request
 from modelyard.serve.routing import Met, choose, meet
 from modelyard.serve.shadow.mirror import Mirror
@@ -64,7 +64,7 @@ class Desk:
         pin_versions: bool = False,
         trace_sample: float = 0.0,
     ) -> None:
-        self.service, self.alias, self.limits, self.version = service, alias, limits, version
+        self.service, self._alias, self.limits, self.version = service, alias, limits, version
         self.run_folder, self.keys, self.pin_versions = run_folder, keys, pin_versions
         self.trace_sample = trace_sample
         self.metrics = metrics or Metrics()
@@ -94,6 +94,10 @@ class Desk:
     @property
     def routes(self) -> Routes | None:
         return self.table.routes
+
+    @property
+    def aliases(self) -> tuple[str, ...]:
+        return aliases(self.table, self._alias)
 
     @property
     def ready(self) -> bool:

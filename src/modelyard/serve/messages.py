@@ -61,6 +61,7 @@ class BodyRef(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
     folder: str
     digest: str
+    alias: str | None = None  # own path of the plain rows form; None: the service's
 
 
 class Routes(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -24,7 +24,6 @@ class Answering(Protocol):
     """The desk, as the pages see it."""
 
     service: str
-    alias: str | None
     version: str
     draining: bool
     table: Table
@@ -32,6 +31,9 @@ class Answering(Protocol):
     pin_versions: bool
     trace_sample: float
     keys: Keys | None
+
+    @property
+    def aliases(self) -> tuple[str, ...]: ...
 
     @property
     def ready(self) -> bool: ...
@@ -55,7 +57,7 @@ def pages(desk: Answering) -> Paths:
             service=desk.service,
             version=desk.version,
             models=[lane.model for lane in desk.table.live],
-            alias=desk.alias,
+            aliases=desk.aliases,
             needs_key=desk.keys is not None,
             pin_versions=desk.pin_versions,
             guards_pages=desk.keys is not None and desk.keys.guards_pages,
@@ -70,6 +72,13 @@ def pages(desk: Answering) -> Paths:
     return paths
 
 
+def aliases(table: Table, usual: str | None) -> tuple[str, ...]:
+    """Return the plain rows form's own paths: those of the releases that have a share, or the service's usual one."""
+    refs = [None if table.routes is None else table.routes.bodies.get(lane.release) for lane in table.live]
+    found = [usual if ref is None or ref.alias is None else ref.alias for ref in refs]
+    return tuple(dict.fromkeys(alias for alias in found if alias is not None))
+
+
 def is_probe(path: bytes) -> bool:
     """Say whether a path is one that load balancers and orchestrators ask: it needs no key.
 
@@ -82,8 +91,8 @@ def is_probe(path: bytes) -> bool:
 def questions(desk: Answering) -> dict[bytes, tuple[Door, str | None]]:
     """Return the paths that take requests for predictions: the door, and the release where the path names one."""
     found: dict[bytes, tuple[Door, str | None]] = {b"/predict": (_ROWS, None), b"/invocations": (_HOSTED, None)}
-    if desk.alias is not None:
-        found[desk.alias.encode()] = (_ROWS, None)
+    for alias in desk.aliases:
+        found[alias.encode()] = (_ROWS, None)
     return found | v2_questions(desk, _V2)
 
 

@@ -67,12 +67,12 @@ class OpenApi:
         service: str,
         version: str,
         models: Sequence[Model],
-        alias: str | None = None,
+        aliases: Sequence[str] = (),
         needs_key: bool = False,
         pin_versions: bool = False,
         guards_pages: bool = False,
     ) -> None:
-        self.service, self.version, self.models, self.alias = service, version, models, alias
+        self.service, self.version, self.models, self.aliases = service, version, models, aliases
         self.needs_key, self.pin_versions = needs_key, pin_versions or len(models) == 1
         self.guards_pages = guards_pages  # all but what probes ask
 
@@ -124,8 +124,9 @@ class OpenApi:
         model = f"/v2/models/{self.service}"
         rows = self._asking("predict", "Answer rows.", {JSON: _ref("Rows")}, {JSON: _ref("Predictions")})
         paths: dict[str, Any] = {"/predict": {"post": rows}}
-        if self.alias is not None:
-            paths[self.alias] = {"post": {**rows, "operationId": "predict_alias"}}
+        for place, alias in enumerate(self.aliases):
+            name = "predict_alias" if not place else f"predict_alias_{place + 1}"
+            paths[alias] = {"post": {**rows, "operationId": name}}
         text = {"type": "string"}
         kinds = {JSON: _ref("Invocation"), "text/csv": text, "application/jsonlines": text}
         hosted = self._asking("invoke", "Answer as hosted platforms ask.", kinds, {JSON: _ref("HostedPredictions")})

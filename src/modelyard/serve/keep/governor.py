@@ -9,12 +9,14 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
+from modelyard.bundle.format import SPEC_IN_EFFECT
 from modelyard.bundle.open import read_manifest
 from modelyard.core.clock import Clock
 from modelyard.core.codec import decode
 from modelyard.core.ports import Releases, Services
 from modelyard.core.release import Service, Traffic
 from modelyard.errors import ModelyardError, UnknownName, UsageError
+from modelyard.serve.keep.terms import terms_of
 from modelyard.serve.messages import TRAFFIC_FILE, BodyRef, Routes, SupervisorJob
 
 LOADING_S = 120.0  # for what is loaded to be deployed; from then on it is kept as one that left the shares
@@ -181,7 +183,9 @@ class Governor:
 
     def _body(self, release: str) -> BodyRef:
         sealed = self._releases.get(release)
-        return BodyRef(folder=str(self._releases.body(sealed.id)), digest=sealed.body)
+        folder = self._releases.body(sealed.id)
+        has_spec = (folder / SPEC_IN_EFFECT).exists()  # a worker refuses a body without one
+        return BodyRef(folder=str(folder), digest=sealed.body, alias=terms_of(folder).endpoint if has_spec else None)
 
     @property
     def unheard(self) -> frozenset[str]:

@@ -16,10 +16,11 @@ from modelyard.serve.messages import RunInfo
 
 
 class Terms(msgspec.Struct, frozen=True, kw_only=True):
-    """What a spec says under `serving` of who may ask, and how; the rest of it is not read."""
+    """What a spec says under `serving` of who may ask, how and where; the rest of it is not read."""
 
     keys: bool = False
     tls_cert: str | None = None
+    endpoint: str | None = None  # the plain rows form's own path
 
 
 class _Sealed(msgspec.Struct, frozen=True, kw_only=True):

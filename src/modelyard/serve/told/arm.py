@@ -67,6 +67,10 @@ class Sink(Protocol):
         """Take the answers of a batch. On the event loop's thread: it must neither block nor raise."""
         ...
 
+    def take_copies(self, release: str, model: Model, copies: Sequence[Mirrored]) -> None:
+        """Take answers to copies of requests, in the same way."""
+        ...
+
 
 class _Item:
     """One thing that is counted."""
@@ -148,8 +152,11 @@ class Arm:
             self._update(lambda: self._count_error(request))
 
     def mirrored(self, copies: Sequence[Mirrored]) -> None:
-        """Count copies of requests, as if callers had sent them here; of those that were dropped nothing is known."""
-        sent = [copy for copy in copies if copy.fate is not Fate.DROPPED]
+        """Count what came of copies of requests, but for how long it took and what it cost: others go before them.
+
+        Of those that were dropped or late nothing is known.
+        """
+        sent = [copy for copy in copies if copy.fate not in (Fate.DROPPED, Fate.LATE)]
 
         def count() -> None:
             for copy in sent:
@@ -157,6 +164,11 @@ class Arm:
 
         if sent:
             self._update(count)
+        for sink in self.sinks:
+            try:
+                sink.take_copies(self.release, self._model, [copy for copy in sent if copy.settled is not None])
+            except Exception as fault:  # noqa: BLE001 - what is counted elsewhere must not keep callers waiting
+                self._fault(fault)
 
     # ours
 
@@ -200,7 +212,7 @@ class Arm:
             self._requests.cells[self._requests.first + 1] += 1
         elif copy.settled is not None:
             rows = _Rows(copy.rows, copy.packed, self._model, copy.infer_s)
-            self._count_rows(rows, copy.settled, copy.start, copy.seconds)
+            self._count_rows(rows, copy.settled, copy.start, None)
             _hit(self._agreement, copy.compared, copy.agreed)
 
     def _count_request(self, request: Request) -> None:
@@ -221,8 +233,9 @@ class Arm:
         self._count_request(call.request)
         self._count_rows(_rows_of(call), settled, start, seconds)
 
-    def _count_rows(self, rows: _Rows, settled: Settled, start: int, seconds: float) -> None:
-        columns = self._count_seconds(rows, seconds)
+    def _count_rows(self, rows: _Rows, settled: Settled, start: int, seconds: float | None) -> None:
+        """Count rows that were answered, `seconds` after they came; None of copies."""
+        columns = None if seconds is None else self._count_seconds(rows, seconds)
         stop = start + rows.rows
         labels: list[str] = []
         if settled.values is not None:
@@ -239,7 +252,8 @@ class Arm:
                     continue
             if item.what is Counted.COST:
                 assert item.series is not None
-                _add(item.series, rows.infer_s * item.price)
+                if seconds is not None:
+                    _add(item.series, rows.infer_s * item.price)
             elif item.group is None:
                 assert item.series is not None
                 _hit(item.series, len(labels), sum(label == self._positive for label in labels))

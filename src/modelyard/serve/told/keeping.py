@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from modelyard.bundle.intake import Packed
 from modelyard.core.clock import Clock
 from modelyard.core.rollout import Watch
 from modelyard.serve.batching import Settled
 from modelyard.serve.model import Model
+from modelyard.serve.shadow.copies import Mirrored
 from modelyard.serve.told.arm import Answer
 from modelyard.serve.told.ledger import Ledger, Rows
 from modelyard.serve.told.watched import column_of, groups_of
@@ -55,7 +57,25 @@ class Keeping:
                 labels=settled.labels,
                 probabilities=settled.probabilities,
                 values=settled.values,
-                columns=self._texts(model, settled, together) if self._columns else None,
+                columns=self._texts(model, settled, together),
+            )
+
+    def take_copies(self, release: str, model: Model, copies: Sequence[Mirrored]) -> None:
+        """Keep what a shadow release answered."""
+        at = self._clock.now().timestamp()
+        for one in copies if self._ledger is not None else ():
+            assert one.settled is not None and self._ledger is not None
+            texts: dict[str, list[str | None]] = self._blank(model, one.settled)
+            self._fill(texts, model, one.packed, one.start, one.rows)
+            self._ledger.answered(
+                release,
+                [Rows(one.request.id, one.start, one.rows)],
+                at=at,
+                classes=model.classes,
+                labels=one.settled.labels,
+                probabilities=one.settled.probabilities,
+                values=one.settled.values,
+                columns=texts,
             )
 
     def close(self) -> None:
@@ -67,13 +87,19 @@ class Keeping:
 
     def _texts(self, model: Model, settled: Settled, answers: Sequence[Answer]) -> dict[str, list[str | None]]:
         """Return the values of the columns that verdicts need, by row of the batch."""
-        known = {name: column_of(model.contract, name) for name in self._columns}
-        texts: dict[str, list[str | None]] = {
-            name: [None] * settled.count for name, column in known.items() if column is not None
-        }
+        texts = self._blank(model, settled)
         for one in answers:
-            rows = model.columns(one.call.packed, one.call.rows)
-            for name, column in known.items():
-                if column is not None:
-                    texts[name][one.start : one.start + one.call.rows] = groups_of(column, rows)
+            self._fill(texts, model, one.call.packed, one.start, one.call.rows)
         return texts
+
+    def _blank(self, model: Model, settled: Settled) -> dict[str, list[str | None]]:
+        known = [name for name in self._columns if column_of(model.contract, name) is not None]
+        return {name: [None] * settled.count for name in known}
+
+    @staticmethod
+    def _fill(texts: dict[str, list[str | None]], model: Model, packed: Packed, start: int, count: int) -> None:
+        rows = model.columns(packed, count) if texts else None
+        for name, values in texts.items():
+            column = column_of(model.contract, name)
+            assert column is not None and rows is not None
+            values[start : start + count] = groups_of(column, rows)
