@@ -66,6 +66,13 @@ def asked(port: int, path: str) -> int:
         return client.getresponse().status
 
 
+def answer(port: int, headers: dict[str, str]) -> dict[str, str]:
+    """Return the headers of the answer to a prediction, names in lower case."""
+    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", port, timeout=15)) as client:
+        client.request("POST", "/predict", body=json.dumps({"rows": [ROW]}), headers=headers)
+        return {name.lower(): value for name, value in client.getresponse().headers.items()}
+
+
 def course_of(place: Place) -> Course:
     return Courses(place.home / "run" / "shop").need()
 

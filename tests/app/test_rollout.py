@@ -15,7 +15,7 @@ from modelyard.adapters.onnx_harm import Harm
 from modelyard.core.evidence import RolloutEvidence
 from modelyard.core.rollout import Cause, How
 from modelyard.serve.keep import control
-from tests.app.rolling import ERRORS, QUICK, Callers, asked, course_of, ended, release, serve
+from tests.app.rolling import ERRORS, QUICK, Callers, answer, asked, course_of, ended, release, serve
 from tests.journeys.making import Place, ours
 from tests.journeys.own import until
 from tests.journeys.shared import copy_of
@@ -140,6 +140,33 @@ def test_a_rollback_takes_back_the_path_that_a_release_brought(own: Place) -> No
     assert codes() == [404, 200]
     assert own.quick("rollback", "shop").code == 0
     assert codes() == [200, 404]
+
+
+def test_traffic_is_split_by_hand_and_each_meeting_is_recomputed(own: Place) -> None:
+    good = release(own, seed=8, requirements=[ERRORS])
+    port = serve(own)
+    words = ("--share", "shop@1=0.75", "--share", f"{good}=0.25", "--rule", f"X-Beta:yes={good}")
+    done = own.quick("traffic", "shop", *words)
+    assert done.code == 0 and f"shop@1 75 %, {good} 25 %" in done.out, done.err
+    met = {}
+    for number in range(60):
+        headers = {"x-request-id": f"caller-{number}"} | ({"x-beta": "yes"} if number % 10 == 0 else {})
+        reply = answer(port, headers)
+        said = own.quick("traffic", "shop", "--who", reply["x-request-id"], *_headers(headers), "--json").json
+        assert said["release"] == reply["x-served-by"]
+        met[said["release"], said["probability"]] = True
+    assert set(met) == {("shop@1", 0.75), (good, 0.25), (good, 1.0)}
+    shown = own.quick("traffic", "shop").out
+    assert "x-beta: yes meets" in shown and "modelyard rollback shop" in shown
+    assert own.quick("traffic", "shop", "--clear", "rules", "--mirror", "shop@1=1").code == 2  # it has a share
+    for words in (("--share", "shop@1"), ("--share", "shop@1=half"), ("--rule", "x=y"), ("--clear", "all")):
+        assert own.quick("traffic", "shop", *words).code == 2
+    assert own.quick("rollback", "shop").code == 0
+    assert {answer(port, {})["x-served-by"] for _ in range(20)} == {"shop@1"}
+
+
+def _headers(headers: dict[str, str]) -> list[str]:
+    return [word for name, value in headers.items() for word in ("--header", f"{name}:{value}")]
 
 
 def test_what_cannot_be_begun_changes_nothing(own: Place, tmp_path: Path) -> None:

@@ -36,6 +36,7 @@ COMMANDS = {
     "pause": ("rollout", "Have a rollout not go forward; it still goes back."),
     "resume": ("rollout", "Let a paused rollout go forward again."),
     "status": ("rollout", "Show a service: its traffic, its rollout and why it stands where it does."),
+    "traffic": ("split", "Show how a service's traffic is split, or split it by hand; say whom a request meets."),
     "rollback": ("traffic", "Go back to the release that answered before, at once."),
     "feedback": ("feedback", "Say what came true of requests that were answered."),
     "drill": ("drill", "Rehearse failures and the way back of a release on copies of its service."),
