@@ -159,8 +159,8 @@ def test_traffic_is_split_by_hand_and_each_meeting_is_recomputed(own: Place) -> 
     shown = own.quick("traffic", "shop").out
     assert "x-beta: yes meets" in shown and "modelyard rollback shop" in shown
     assert own.quick("traffic", "shop", "--clear", "rules", "--mirror", "shop@1=1").code == 2  # it has a share
-    for words in (("--share", "shop@1"), ("--share", "shop@1=half"), ("--rule", "x=y"), ("--clear", "all")):
-        assert own.quick("traffic", "shop", *words).code == 2
+    for wrong in (("--share", "shop@1"), ("--share", "shop@1=half"), ("--rule", "x=y"), ("--clear", "all")):
+        assert own.quick("traffic", "shop", *wrong).code == 2
     assert own.quick("rollback", "shop").code == 0
     assert {answer(port, {})["x-served-by"] for _ in range(20)} == {"shop@1"}
 

@@ -65,7 +65,8 @@ class SplitVerbs:
 
         Raises: UsageError where a rollout is open and more than rules are changed; and as `Changes.set_traffic`.
         """
-        if Courses(self.traffic.settings.home / "run" / name).is_open and not (shares is shadow is key_header is None):
+        is_more = any(part is not None for part in (shares, shadow, key_header))
+        if is_more and Courses(self.traffic.settings.home / "run" / name).is_open:
             raise UsageError(
                 f"A rollout of `{name}` is open, and keeps shares and copies as it needs them. Let it end, or take it "
                 f"back: modelyard rollback {name}"
