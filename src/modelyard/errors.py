@@ -135,6 +135,10 @@ class CannotSplit(DataError):
     code = "data.cannot_split"
 
 
+class CourseUnreadable(DataError):
+    code = "data.course_unreadable"
+
+
 class ContractBroken(DataError):
     """Rows that break a contract; `faults` names row, column and reason of each."""
 

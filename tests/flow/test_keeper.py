@@ -18,7 +18,7 @@ from modelyard.core.evidence import RolloutEvidence
 from modelyard.core.release import Traffic
 from modelyard.core.requirement import Direction, Estimator, Inference, Requirement, Stage
 from modelyard.core.rollout import ArmCounts, How, Policy, Step, Strategy, Window
-from modelyard.errors import DataError, ServiceError, StoreConflict, StoreError, UsageError
+from modelyard.errors import CourseUnreadable, DataError, ServiceError, StoreConflict, StoreError, UsageError
 from modelyard.flow.rollout.beginning import Asked, start
 from modelyard.flow.rollout.courses import Courses
 from modelyard.flow.rollout.keeper import MOST_FAILURES, Keeper
@@ -334,7 +334,18 @@ def test_what_cannot_be_looked_at_for_long_goes_back(tmp_path: Path, followed: l
     assert world.told.count("rollout_look_failed") == MOST_FAILURES
 
 
-def test_a_course_that_cannot_be_read_is_told_and_never_guessed(tmp_path: Path) -> None:
-    write_atomic(tmp_path / "rollout.json", encode_pretty({"id": 1}))
-    with pytest.raises(DataError, match="modelyard rollback"):
-        Courses(tmp_path).read()
+def test_a_course_that_cannot_be_read_is_never_guessed_and_its_release_goes_back(
+    tmp_path: Path, followed: list[World]
+) -> None:
+    folder = tmp_path / "income"
+    folder.mkdir()
+    world = world_in(folder, followed)
+    begun(world)
+    write_atomic(folder / "rollout.json", encode_pretty({"id": 1}))
+    with pytest.raises(CourseUnreadable, match="modelyard rollback income"):
+        Courses(folder).read()
+    world.faults = ["store", "store"]
+    world.keeper().run(lambda seconds: world.pass_time(seconds))
+    assert world.table.shares == {STABLE: 1.0} and not Courses(folder).is_open
+    assert (folder / "rollout.unreadable").exists() and Courses(folder).read() is None
+    assert world.told.count("rollout_waits") == 1 and world.told[-1] == "rollout_unreadable"

@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 
 from modelyard.core.codec import decode, encode_pretty, write_atomic
-from modelyard.errors import DataError, UnknownName
+from modelyard.errors import CourseUnreadable, UnknownName
 from modelyard.rollout.course import Course
 from modelyard.serve.messages import ROLLOUT_MARK
 
@@ -36,14 +36,14 @@ class Courses:
             os.close(handle)
 
     def read(self) -> Course | None:
-        """Return the course, also one that has ended; None where there was none. Raises DataError."""
+        """Return the course, also one that has ended; None where there was none. Raises CourseUnreadable."""
         path = self.folder / COURSE_FILE
         try:
             return decode(path.read_bytes(), Course)
         except FileNotFoundError:
             return None
         except (OSError, msgspec.MsgspecError) as fault:
-            raise DataError(
+            raise CourseUnreadable(
                 f"`{path}` cannot be read: {fault}. If it is lost, take the release back and remove the file: "
                 f"modelyard rollback {self.folder.name}"
             ) from fault
@@ -72,6 +72,14 @@ class Courses:
     def close(self) -> None:
         """Say that nobody has to keep it any more."""
         (self.folder / ROLLOUT_MARK).unlink(missing_ok=True)
+
+    def put_aside(self) -> Path:
+        """Let go of a course that cannot be read; return where its file is now."""
+        path = self.folder / COURSE_FILE
+        aside = path.with_suffix(".unreadable")
+        path.replace(aside)
+        self.close()
+        return aside
 
     def drop(self) -> None:
         """Forget a course that never began."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from msgspec.structs import replace
@@ -18,7 +18,7 @@ from modelyard.core.clock import Clock, stamp_seconds
 from modelyard.core.evidence import RolloutEvidence
 from modelyard.core.release import Traffic
 from modelyard.core.rollout import Decision, How, Window
-from modelyard.errors import DataError, ModelyardError, NotRunning, StoreConflict, StoreError
+from modelyard.errors import CourseUnreadable, DataError, ModelyardError, NotRunning, StoreConflict, StoreError
 from modelyard.flow.rollout.courses import Courses
 from modelyard.rollout.course import Course, Seen, begin_anew, end, follow, move, settle, take_over
 from modelyard.rollout.decide import decide
@@ -71,6 +71,7 @@ class Keeper:
     clock: Clock
     tell: Callable[[str, Mapping[str, Any]], None]
     record: Callable[[str, RolloutEvidence], None]
+    said: dict[str, str] = field(default_factory=dict)  # the last reason of each event that is told once
 
     def run(self, pause: Callable[[float], None]) -> None:
         """Look again and again until the rollout has ended. One that cannot be looked at for long goes back."""
@@ -80,6 +81,9 @@ class Keeper:
                 if self.look():
                     return
                 failures = 0
+            except CourseUnreadable as fault:
+                if self._abandon(fault):
+                    return
             except DataError as fault:
                 self._begin_anew(fault)
             except ModelyardError as fault:
@@ -165,7 +169,7 @@ class Keeper:
         except StoreConflict:
             return  # someone was quicker: the next look sees what they did
         except (StoreError, NotRunning) as fault:
-            self.tell("rollout_waits", {"rollout": course.id, "why": str(fault)[:300]})
+            self._say_once("rollout_waits", str(fault))
         except ModelyardError as fault:
             self._failed(course, fault)
 
@@ -182,6 +186,24 @@ class Keeper:
             if tried.tries >= TRIES:
                 tried = end(tried, How.TAKEN_BACK, f"The traffic could not be changed: {fault}", now)
             self.courses.write(tried)
+
+    def _abandon(self, fault: CourseUnreadable) -> bool:
+        """Take back what nobody can judge any more; say whether that was done."""
+        name = self.courses.folder.name
+        if self.traffics.current(name).watch is not None:
+            try:
+                self.traffics.rollback(name)
+            except ModelyardError as other:
+                self._say_once("rollout_waits", str(other))
+                return False
+        self.tell("rollout_unreadable", {"why": str(fault)[:300], "kept_as": str(self.courses.put_aside())})
+        return True
+
+    def _say_once(self, event: str, why: str) -> None:
+        """Tell why nothing can be done now, and not again as long as it is so."""
+        if self.said.get(event) != why:
+            self.said[event] = why
+            self.tell(event, {"why": why[:300]})
 
     def _begin_anew(self, fault: DataError) -> None:
         """Let the step begin once more: what was counted since it began is gone."""
