@@ -1,0 +1,305 @@
+"""Regressions put into a canary under live load: when each was taken back, whom it harmed, and how much was seen.
+
+A release that goes wrong at one thing is rolled out beside the sealed one, with a tenth of 500 requests a second. The
+statistical ones allow no loss (a margin of 0), and are held to the size of a one-sided test with one look and 80 %
+power at the same level, for the same effect.
+"""
+
+from __future__ import annotations
+
+import signal
+import statistics
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from modelyard.adapters.onnx_harm import Harm
+from modelyard.core.release import Traffic
+from modelyard.core.rollout import Cause, Hits, How, Totals, Window
+from modelyard.errors import ModelyardError
+from modelyard.measure.sequential import Allowance
+from modelyard.measure.sequential_plan import Assumed, samples_for
+from modelyard.rollout.claims import claims
+from modelyard.rollout.course import Course
+from modelyard.rollout.judging import levels
+from rollout_live import Heard, Place, calling, kill, statuses, table_of, wall_to_monotonic
+from rollout_models import GOOD, SERVING, Fault, Sealing, seal
+
+RATE, SHARE, POWER = 500.0, 0.1, 0.8
+WORK = 20.0  # products of matrices that a row asks for: about 0.4 ms
+MEMORY_MB = 300
+PAIR = 0.25  # of a claim's level, that one direction of the first pair of groups has
+WARM_S, AFTER_S = 4.0, 1.5
+
+Saboteur = Callable[[Place, str, threading.Event], None]
+Reference = Callable[[Course], float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """One regression. `metric` is what has to fail; without one it is a rule of `decide`."""
+
+    name: str
+    candidate: Fault
+    stable: Fault = GOOD
+    requirements: str = "[]"
+    metric: str | None = None
+    reference: Reference | None = None
+    saboteur: Saboteur | None = None
+    serving: str = SERVING
+    feedback: bool = False
+    work: float = 0.0
+    most_s: float = 60.0
+    words: str = ""
+
+
+@dataclass
+class Run:
+    """What one run gave. Times are in seconds."""
+
+    taken_back: bool
+    cause: str
+    exposed: float = 0.0  # from the candidate's first request to its last
+    lingered: float = 0.0  # from the decision to its last request
+    requests: int = 0  # of the candidate
+    failed: int = 0
+    degraded: int = 0
+    wrong: int = 0
+    slow: int = 0  # beyond what 95 % of the stable release's stayed below
+    samples: int = 0
+    ratio: float | None = None
+    others: str = ""  # what callers of the stable release met besides 200
+    p95_ratio: float = 1.0
+    reason: str = field(default="", repr=False)
+
+
+def _crash(place: Place, release: str, stop: threading.Event) -> None:
+    """Kill every worker of a release as soon as it is there."""
+    killed: set[int] = set()
+    while not stop.wait(0.02):
+        try:
+            found = place.pids(release.partition("@")[0], "worker", release)
+        except ModelyardError:
+            continue
+        for pid in found:
+            if pid not in killed:
+                killed.add(pid)
+                kill(pid)
+
+
+def _stop(place: Place, release: str, stop: threading.Event) -> None:
+    """Stop the first worker of a release, a second after its traffic began."""
+    stop.wait(1.0)
+    for pid in place.pids(release.partition("@")[0], "worker", release):
+        kill(pid, signal.SIGSTOP)
+
+
+def _shares(course: Course, counts: str) -> tuple[Hits, Hits]:
+    """Return the hits of the stable release and of the candidate."""
+    return _window(course, 0).counts.rates[counts], _window(course, 1).counts.rates[counts]
+
+
+def _window(course: Course, place: int) -> Window:
+    return course.windows[(course.state.stable, course.state.candidates[0])[place]]
+
+
+def _level(course: Course, metric: str) -> float:
+    found = claims(course.requirements, course.policy)
+    claim = next(one for one in found if one.requirement.metric == metric)
+    return levels(found, course.policy, 1)[claim.key].fail
+
+
+def _of_rates(metric: str, stable: float, candidate: float) -> Reference:
+    """Return the rows of the candidate that one look needs to tell two shares apart."""
+
+    def rows(course: Course) -> float:
+        claim = next(one for one in claims(course.requirements, course.policy) if one.requirement.metric == metric)
+        arms = Assumed(mean=stable), Assumed(mean=candidate)
+        return samples_for(claim.allowance, *arms, level=_level(course, metric), power=POWER, share=SHARE).candidate
+
+    return rows
+
+
+def _of_latency(course: Course) -> float:
+    """Return the rows for the shares beyond the limit as they were seen."""
+    stable, candidate = _shares(course, "latency_p95_ms~stable")
+    means = [(hits.hits + 0.5) / (hits.trials + 1) for hits in (stable, candidate)]
+    if means[1] <= means[0]:
+        return float("nan")
+    arms = Assumed(mean=means[0]), Assumed(mean=means[1])
+    level = _level(course, "latency_p95_ms")
+    return samples_for(Allowance(), *arms, level=level, power=POWER, share=SHARE).candidate
+
+
+def _of_cost(course: Course) -> float:
+    """Return the rows for a mean twice that of the stable release, with spreads as they were seen."""
+    stable, candidate = (
+        _of_totals(_window(course, place).counts.means["cost_per_thousand~stable"]) for place in (0, 1)
+    )
+    if candidate.mean <= stable.mean:
+        return float("nan")
+    level = _level(course, "cost_per_thousand")
+    return samples_for(Allowance(), stable, candidate, level=level, power=POWER, share=SHARE).candidate
+
+
+def _of_totals(totals: Totals) -> Assumed:
+    mean = totals.total / max(1, totals.count)
+    return Assumed(mean=mean, spread=float(np.sqrt(max(1e-18, totals.squares / max(1, totals.count) - mean**2))))
+
+
+def gap_rows(stable: tuple[float, float], candidate: tuple[float, float], *, part: float, level: float) -> float:
+    """Return the candidate's rows that one look needs to tell two gaps between groups apart; `part` is one group's."""
+
+    def arm(rates: tuple[float, float]) -> Assumed:
+        variance = rates[0] * (1 - rates[0]) / part + rates[1] * (1 - rates[1]) / (1 - part)
+        return Assumed(mean=rates[0] - rates[1], spread=float(np.sqrt(variance)))
+
+    return samples_for(Allowance(), arm(stable), arm(candidate), level=level, power=POWER, share=SHARE).candidate
+
+
+def _of_gap(course: Course) -> float:
+    level = PAIR * _level(course, "demographic_parity_difference")
+    return gap_rows((0.3, 0.3), (0.3, 0.2), part=0.5, level=level)
+
+
+def _one(metric: str, more: str = "") -> str:
+    return f"[{{metric: {metric}, margin: 0{more}}}]"
+
+
+CASES = (
+    Case(name="errors +2 points (1 % to 3 %)", stable=Fault(errors=0.01), candidate=Fault(errors=0.03),
+         requirements=_one("error_rate"), metric="error_rate", reference=_of_rates("error_rate", 0.01, 0.03)),
+    Case(name="p95 x1.5", candidate=Fault(work=1.7), requirements=_one("latency_p95_ms"), metric="latency_p95_ms",
+         reference=_of_latency, work=WORK),
+    Case(name="accuracy -3 points (0.85 to 0.82)", candidate=Fault(flips=0.03 / 0.7), requirements=_one("accuracy"),
+         metric="accuracy", reference=_of_rates("accuracy", 0.85, 0.82), feedback=True, most_s=300.0),
+    Case(name="positives of one group -10 points (0.30 to 0.20)", candidate=Fault(denies=1 / 3),
+         requirements=_one("demographic_parity_difference", ", group: group"),
+         metric="demographic_parity_difference", reference=_of_gap, most_s=240.0),
+    Case(name="cost x2", candidate=Fault(work=2.15), requirements=_one("cost_per_thousand"),
+         metric="cost_per_thousand", reference=_of_cost, work=WORK,
+         serving=SERVING.replace("}", ", price_per_cpu_hour: 0.05}")),
+    Case(name="NaN outputs", candidate=Fault(harm=Harm.NAN)),
+    Case(name="crash loop", candidate=GOOD, saboteur=_crash),
+    Case(name="memory leak", candidate=Fault(harm=Harm.MEMORY, amount=int(1.2 * MEMORY_MB * 1024 * 1024 / 4)),
+         serving=SERVING.replace("}", f", memory_mb: {MEMORY_MB}}}")),
+    Case(name="hang: a graph that loops", candidate=Fault(harm=Harm.SLOW, amount=10_000_000)),
+    Case(name="hang: SIGSTOP", candidate=GOOD, saboteur=_stop),
+)  # fmt: skip
+
+
+def measure(place: Place, case: Case, number: int, *, rate: float = RATE) -> Run:
+    """Roll the candidate of a case out under load, once."""
+    name = f"case{CASES.index(case)}-{number}"
+    sealing = Sealing(requirements=case.requirements, serving=case.serving)
+    stable, candidate = seal(place.home, name, [case.stable, case.candidate], sealing)
+    folder = str(place.run_folder(name)) if case.feedback else None
+    stop = threading.Event()
+    harming = threading.Thread(target=lambda: case.saboteur and case.saboteur(place, candidate, stop), daemon=True)
+    with place.service(stable) as port, calling(
+        place, name, port, rate=rate, run_folder=folder, work=case.work, seed=number + 1
+    ) as load:  # fmt: skip
+        time.sleep(WARM_S)
+        place.command("deploy", candidate)
+        begun = place.course(name)
+        table = Traffic(epoch=2, shares={stable: 1 - SHARE, candidate: SHARE})
+        harming.start()
+        course = place.wait_ended(name, case.most_s)
+        stop.set()
+        time.sleep(AFTER_S)
+        heard = load.finish()
+    ended = course if course is not None and course.ended is not None else None
+    return _run(case, ended or begun, heard, heard.met(table, candidate, stable))
+
+
+def _run(case: Case, course: Course | None, heard: Heard, met: np.ndarray) -> Run:
+    assert course is not None
+    candidate = course.state.candidates[0]
+    back = course.state.back.get(candidate)
+    run = Run(
+        taken_back=course.ended is not None and course.ended.how is How.TAKEN_BACK and back is not None,
+        cause="still open" if course.ended is None else back.cause.value if back else course.ended.how.value,
+        requests=int(met.sum()),
+        reason=course.ended.reason if course.ended is not None else "",
+    )
+    if met.any():
+        run.exposed = float(heard.sent[met].max() - heard.sent[met].min())
+        if course.ended is not None:
+            run.lingered = float(heard.sent[met].max() - wall_to_monotonic(course.ended.at))
+    bad = heard.failed | heard.degraded
+    run.failed = int((met & heard.failed).sum())
+    run.degraded = int((met & heard.degraded).sum())
+    run.wrong = int((met & heard.wrong).sum())
+    theirs, ours = heard.took_s[~met & ~bad], heard.took_s[met & ~bad]
+    limit = np.quantile(theirs, 0.95)
+    run.slow = int((ours > limit).sum())
+    run.p95_ratio = float(np.quantile(ours, 0.95) / limit) if len(ours) > 20 else float("nan")
+    run.others = statuses(heard, ~met & bad)
+    _judged(case, course, run)
+    return run
+
+
+def _judged(case: Case, course: Course, run: Run) -> None:
+    """Note how much of the candidate was seen at the decision, and the ratio to one look."""
+    if case.metric is None or course.last is None:
+        run.samples = _window(course, 1).counts.requests if course.windows else 0
+        return
+    ruling = next((one for one in course.last.rulings if one.requirement.startswith(case.metric)), None)
+    run.samples = ruling.samples if ruling is not None else 0
+    if case.metric == "demographic_parity_difference":  # a ruling tells the smaller group; the test sees both
+        groups = _window(course, 1).counts.groups.get("demographic_parity_difference~stable", {})
+        run.samples = sum(hits.trials for hits in groups.values())
+    if case.reference is not None and run.samples and run.taken_back:
+        run.ratio = run.samples / case.reference(course)
+
+
+def regressions(home: Path, *, runs: int, only: Sequence[int] = (), rate: float = RATE) -> list[str]:
+    """Measure all cases, or those at some places; return tables in Markdown."""
+    place = Place(home)
+    chosen = [case for number, case in enumerate(CASES) if not only or number in only]
+    found = {case.name: [measure(place, case, number, rate=rate) for number in range(runs)] for case in chosen}
+    head = ["regression", "taken back", "cause", "first to last request, s", "decision to last, s", "requests of it",
+            "failed", "degraded", "wrong", "slow", "samples", "median / 80th of one look"]  # fmt: skip
+    rows = [_row(case, found[case.name]) for case in chosen]
+    notes = [_note(case, found[case.name]) for case in chosen]
+    return [
+        f"Regressions under {rate:g} requests/s, a canary of {SHARE:.0%}, {runs} runs each (medians; ranges behind)",
+        table_of(head, rows),
+        *(note for note in notes if note),
+    ]
+
+
+def _row(case: Case, runs: Sequence[Run]) -> list[str]:
+    ratios = sorted(run.ratio for run in runs if run.ratio is not None)
+    told = ""
+    if ratios:
+        told = f"{statistics.median(ratios):.2f} / {float(np.quantile(ratios, 0.8)):.2f}"
+    wanted = Cause.REQUIREMENT if case.metric else Cause.RULE
+    causes = sorted({run.cause for run in runs})
+    mark = "" if causes == [wanted.value] else " (!)"
+    return [
+        case.name, f"{sum(run.taken_back for run in runs)} of {len(runs)}", ", ".join(causes) + mark,
+        _middle([run.exposed for run in runs], ".1f"), _middle([run.lingered for run in runs], ".2f"),
+        *(_middle([getattr(run, what) for run in runs], ".0f")
+          for what in ("requests", "failed", "degraded", "wrong", "slow", "samples")),
+        told,
+    ]  # fmt: skip
+
+
+def _note(case: Case, runs: Sequence[Run]) -> str:
+    told = []
+    if case.work:
+        told.append(f"{case.name}: p95 as callers saw it was x{_middle([run.p95_ratio for run in runs], '.2f')}.")
+    others = [run.others for run in runs if run.others]
+    if others and not case.stable.errors:
+        told.append(f"{case.name}: callers of the stable release met {'; '.join(others)}.")
+    return " ".join(told)
+
+
+def _middle(values: Sequence[float], form: str) -> str:
+    low, high, mid = min(values), max(values), statistics.median(values)
+    return f"{mid:{form}}" if f"{low:{form}}" == f"{high:{form}}" else f"{mid:{form}} ({low:{form}} to {high:{form}})"
