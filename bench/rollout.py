@@ -22,9 +22,16 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the simulated worlds are those of the tests
 
 from rollout_regressions import regressions
+from rollout_rollbacks import rollbacks
+from rollout_simulated import good, simulated
+from rollout_switch import switch
 
 PARTS: dict[str, Callable[[Path, argparse.Namespace], list[str]]] = {
     "regressions": lambda home, options: regressions(home, runs=options.runs, only=options.only),
+    "simulated": lambda home, options: simulated(runs=20 if options.quick else 400),
+    "good": lambda home, options: good(runs=20 if options.quick else 100),
+    "switch": lambda home, options: switch(home, times=3 if options.quick else 50),
+    "rollbacks": lambda home, options: rollbacks(home, times=1 if options.quick else 5),
 }
 
 
@@ -37,6 +44,7 @@ def main() -> None:
                         help="places of regressions in the list, from 0")  # fmt: skip
     parser.add_argument("--quick", action="store_true", help="small numbers")
     options = parser.parse_args()
+    options.runs = 1 if options.quick else options.runs
     for part in options.part or tuple(PARTS):
         home = Path(tempfile.mkdtemp(prefix="modelyard-rollout-"))
         began = time.monotonic()

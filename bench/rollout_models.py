@@ -53,12 +53,16 @@ class Fault:
     errors: float = 0.0  # share of the rows that the model cannot bear
     flips: float = 0.0  # share of the rows whose class is turned
     denies: float = 0.0  # share of the positives of group B that are answered negative
+    nans: float = 0.0  # share of the rows that are answered with NaN
+    leaks: float = 0.0  # share of the rows that make the process grow
+    leaked_mb: int = 0  # by how much
     work: float = 1.0  # times the work that a row asks for
     harm: Harm | None = None
     amount: int = 0  # of the harm, as `spoilt` says
 
 
 GOOD = Fault()
+AGAIN = Fault(amount=1)  # the good one in a body of its own: the same bytes would be the same release
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,6 +98,11 @@ def graph(fault: Fault) -> bytes:
     share = writer.node("Add", [share, _worked(writer, fault.work)])
     if fault.errors:
         share = writer.node("Add", [share, _erring(writer, fault.errors)])
+    if fault.nans:
+        named = writer.node("Less", ["u", writer.constant(np.array(fault.nans, dtype=np.float64))])
+        share = writer.node("Where", [named, _float(writer, float("nan")), share])
+    if fault.leaks:
+        share = writer.node("Add", [share, _grown(writer, fault.leaks, fault.leaked_mb)])
     rest = writer.node("Sub", [_float(writer, 1.0), share])
     writer.node("Concat", [rest, share], output="probabilities", axis=1)
     place = writer.node("Reshape", [writer.node("Cast", [positive], to=TensorProto.INT64),
@@ -131,6 +140,16 @@ def _erring(writer: GraphWriter, share: float) -> str:
     beyond = writer.constant(np.array(_BEYOND, dtype=np.int64))
     places = writer.node("Mul", [writer.node("Cast", [bad], to=TensorProto.INT64), beyond])
     return writer.node("Gather", [writer.constant(np.zeros(1, dtype=np.float32)), places])
+
+
+def _grown(writer: GraphWriter, share: float, leaked_mb: int) -> str:
+    """Return 0 after memory was taken that the engine keeps, where a row's `u` is below a share."""
+    bad = writer.node("Less", ["u", writer.constant(np.array(share, dtype=np.float64))])
+    any_bad = writer.node("ReduceMax", [writer.node("Cast", [bad], to=TensorProto.INT64)], keepdims=0)
+    more = writer.node("Mul", [any_bad, writer.constant(np.array(leaked_mb * 1024 * 1024 // 4, dtype=np.int64))])
+    count = writer.node("Add", [more, writer.constant(np.array([1], dtype=np.int64))])
+    ones = writer.node("ConstantOfShape", [count], value=helper.make_tensor("value", TensorProto.FLOAT, [1], [1.0]))
+    return writer.node("Sub", [writer.node("ReduceMax", [ones], keepdims=0), _float(writer, 1.0)])
 
 
 def _worked(writer: GraphWriter, times: float) -> str:
