@@ -21,6 +21,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the simulated worlds are those of the tests
 
+from rollout_promoted import promoted, recording
 from rollout_regressions import regressions
 from rollout_rollbacks import rollbacks
 from rollout_simulated import good, simulated
@@ -29,8 +30,12 @@ from rollout_switch import switch
 PARTS: dict[str, Callable[[Path, argparse.Namespace], list[str]]] = {
     "regressions": lambda home, options: regressions(home, runs=options.runs, only=options.only),
     "simulated": lambda home, options: simulated(runs=20 if options.quick else 400),
-    "good": lambda home, options: good(runs=20 if options.quick else 100),
+    "good": lambda home, options: [
+        *good(runs=20 if options.quick else 100),
+        *promoted(home, runs=1 if options.quick else 3),
+    ],
     "switch": lambda home, options: switch(home, times=3 if options.quick else 50),
+    "recording": lambda home, options: recording(home),
     "rollbacks": lambda home, options: rollbacks(home, times=1 if options.quick else 5),
 }
 

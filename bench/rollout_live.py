@@ -63,12 +63,15 @@ class Place:
         name = release.partition("@")[0]
         self.command("serve", release, "--port", "0", "--detach")
         try:
-            yield control.status(self.run_folder(name)).run.port
+            yield self.port(name)
         finally:
             subprocess.run(
                 [*COMMAND, "stop", name], env=self.environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
                 check=False,
             )  # fmt: skip
+
+    def port(self, name: str) -> int:
+        return control.status(self.run_folder(name)).run.port
 
     def course(self, name: str) -> Course | None:
         return Courses(self.run_folder(name)).read()
