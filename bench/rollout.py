@@ -34,7 +34,7 @@ PARTS: dict[str, Callable[[Path, argparse.Namespace], list[str]]] = {
         *good(runs=20 if options.quick else 100),
         *promoted(home, runs=1 if options.quick else 3),
     ],
-    "switch": lambda home, options: switch(home, times=3 if options.quick else 50),
+    "switch": lambda home, options: switch(home, times=3 if options.quick else options.times),
     "recording": lambda home, options: recording(home),
     "rollbacks": lambda home, options: rollbacks(home, times=1 if options.quick else 5),
 }
@@ -45,6 +45,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--part", choices=tuple(PARTS), action="append", help="one part, or several, instead of all")
     parser.add_argument("--runs", type=int, default=3, help="live runs of each regression")
+    parser.add_argument("--times", type=int, default=50, help="switches each way")
     parser.add_argument("--only", type=lambda text: [int(one) for one in text.split(",")], default=[],
                         help="places of regressions in the list, from 0")  # fmt: skip
     parser.add_argument("--quick", action="store_true", help="small numbers")
