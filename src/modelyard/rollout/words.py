@@ -73,34 +73,33 @@ def _rate(claim: Claim, judged: Judged, ours: tuple[str, ArmCounts], stable: tup
     confidence = claim.requirement.confidence
     mine, other = hits_of(claim, ours[1]), hits_of(claim, stable[1])
     interval = rate_interval(_counts(mine), confidence=confidence)
-    seen = (
-        f"{claim.counted}: {grouped(mine.hits)} of {grouped(mine.trials)} by {ours[0]}, "
-        f"{percent(mine.hits / mine.trials)} ({between(interval, confidence=confidence, as_share=True)})"
-    )
+    shown = "" if _blurs(claim, judged, interval) else f" ({between(interval, confidence=confidence, as_share=True)})"
+    share = f"{percent(mine.hits / mine.trials)}{shown}"
+    seen = f"{claim.counted}: {grouped(mine.hits)} of {grouped(mine.trials)} by {ours[0]}, {share}"
     if claim.against is Against.BOUND:
         return f"{seen}; {_side(claim)} {percent(claim.allowance.bound or 0.0)} {_of_bound(claim)}."
     if not other.trials:
         return f"{seen}; nothing of {stable[0]} to compare with yet."
     change = difference_of_rates(_counts(mine), _counts(other), confidence=confidence)
     beside = f"{grouped(other.hits)} of {grouped(other.trials)} by {stable[0]}, {percent(other.hits / other.trials)}"
-    return f"{seen}, beside {beside}; {_allowed(claim, change, as_share=True)}"
+    by = mine.hits / mine.trials - other.hits / other.trials
+    return f"{seen}, beside {beside}; {_allowed(claim, judged, change, by, as_share=True)}"
 
 
 def _mean(claim: Claim, judged: Judged, ours: tuple[str, ArmCounts], stable: tuple[str, ArmCounts]) -> str:
     confidence = claim.requirement.confidence
     mine, other = sums_of(claim, ours[1]), sums_of(claim, stable[1])
     interval = mean_interval(mine, confidence=confidence)
-    seen = (
-        f"{claim.counted}: {mine.mean:.4g} on average over {grouped(mine.count)} by {ours[0]} "
-        f"({between(interval, confidence=confidence, as_share=False)})"
-    )
+    shown = "" if _blurs(claim, judged, interval) else f" ({between(interval, confidence=confidence, as_share=False)})"
+    seen = f"{claim.counted}: {mine.mean:.4g} on average over {grouped(mine.count)} by {ours[0]}{shown}"
     if claim.against is Against.BOUND:
         return f"{seen}; {_side(claim)} {claim.allowance.bound:.4g} {_of_bound(claim)}."
     if not other.count:
         return f"{seen}; nothing of {stable[0]} to compare with yet."
     change = difference_of_means(mine, other, confidence=confidence)
     beside = f"{other.mean:.4g} over {grouped(other.count)} by {stable[0]}"
-    return f"{seen}, beside {beside}; {_allowed(claim, change, as_share=False)}"
+    by = mine.mean - other.mean
+    return f"{seen}, beside {beside}; {_allowed(claim, judged, change, by, as_share=False)}"
 
 
 def _gap(claim: Claim, judged: Judged, ours: tuple[str, ArmCounts], stable: tuple[str, ArmCounts]) -> str:
@@ -145,8 +144,21 @@ def _of_bound(claim: Claim) -> str:
     return f"is wanted ({claim.requirement.metric} {side} {bound:g})"
 
 
-def _allowed(claim: Claim, change: Interval, *, as_share: bool) -> str:
+def _blurs(claim: Claim, judged: Judged, interval: Interval) -> bool:
+    """Say whether an interval would seem to contradict a verdict: the test of one side tells earlier than it."""
+    limit = claim.allowance.bound if claim.against is Against.BOUND else claim.allowance.margin
+    if judged.verdict is not Verdict.FAIL or limit is None:
+        return False
+    if claim.against is not Against.BOUND and claim.allowance.worse is Worse.LOWER:
+        limit = -limit
+    above_low = interval.low is None or interval.low <= limit
+    return above_low and (interval.high is None or limit <= interval.high)
+
+
+def _allowed(claim: Claim, judged: Judged, change: Interval, by: float, *, as_share: bool) -> str:
     interval = between(change, confidence=claim.requirement.confidence, as_share=as_share)
+    if _blurs(claim, judged, change):
+        interval = f"{by:+.4g}" if not as_share else f"{100 * by:+.3g} points"
     if claim.against is Against.BETTER:
         return f"difference: {interval}; better than the stable release is wanted."
     margin = claim.allowance.margin
