@@ -297,6 +297,13 @@ def test_a_release_whose_first_table_fails_leaves_nothing(tmp_path: Path, follow
         begun(world)
     assert world.past == [world.table] and Courses(tmp_path).read() is None and not Courses(tmp_path).is_open
     begun(world)  # and nothing is in the way
+    with pytest.raises(UsageError, match="is open"):
+        begun(world)
+    ended = keep(world)
+    world.faults = ["refused"]
+    with pytest.raises(UsageError, match="has the most of the traffic"):
+        begun(world)
+    assert Courses(tmp_path).read() == ended and not Courses(tmp_path).is_open
 
 
 def test_a_command_that_is_killed_after_it_wrote_the_course_is_followed_up(

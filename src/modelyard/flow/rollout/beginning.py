@@ -51,7 +51,8 @@ def start(
     """
     control.status(courses.folder)  # raises where nothing runs
     with courses.hold():
-        _check_free(courses)
+        last = courses.read()
+        _check_free(courses, last)
         table = traffics.current(asked.service)
         course = _course(asked, table, courses.folder, clock)
         course = replace(course, before=observer.so_far(course, course.began))
@@ -69,7 +70,7 @@ def start(
                 watch=course.watch,
             )
         except ModelyardError:
-            courses.drop()
+            courses.take_back(last)
             raise
     return course, changed
 
@@ -119,16 +120,18 @@ def told(asked: Asked, course: Course) -> list[str]:
     return lines
 
 
-def _check_free(courses: Courses) -> None:
-    if not courses.is_open:
+def _check_free(courses: Courses, last: Course | None) -> None:
+    if last is None or not courses.is_open:
         return
-    open_one = courses.read()
-    if open_one is not None and open_one.ended is None:
-        names = ", ".join(open_one.state.running)
+    if last.ended is not None:
         raise UsageError(
-            f"The rollout {open_one.id} of {names} is open. Let it end, `modelyard promote {open_one.service}`, or "
-            f"take it back: modelyard rollback {open_one.service}"
+            f"The rollout {last.id} has just ended ({last.ended.how.replace('_', ' ')}), and its traffic is being "
+            f"changed to that. See it end: modelyard status {last.service} --watch"
         )
+    raise UsageError(
+        f"The rollout {last.id} of {', '.join(last.state.running)} is open. Let it end, `modelyard promote "
+        f"{last.service}`, or take it back: modelyard rollback {last.service}"
+    )
 
 
 def _stable_ms(found: Sequence[Claim], run_folder: Path, stable: str) -> Mapping[str, float]:

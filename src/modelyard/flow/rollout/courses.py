@@ -81,10 +81,13 @@ class Courses:
         self.close()
         return aside
 
-    def drop(self) -> None:
-        """Forget a course that never began."""
+    def take_back(self, last: Course | None) -> None:
+        """Forget a course that never began; the one before is there again."""
         self.close()
-        (self.folder / COURSE_FILE).unlink(missing_ok=True)
+        if last is None:
+            (self.folder / COURSE_FILE).unlink(missing_ok=True)
+        else:
+            self.write(last)
 
     @property
     def is_open(self) -> bool:
