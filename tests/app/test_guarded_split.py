@@ -9,6 +9,7 @@ import pytest
 from msgspec.structs import replace
 
 from modelyard.app.way_back import GuardedChanges
+from modelyard.bundle.format import SPEC_IN_EFFECT
 from modelyard.core.clock import SystemClock
 from modelyard.core.codec import encode
 from modelyard.errors import NotRunning, WayBackUnproven
@@ -26,6 +27,7 @@ class Unrehearsed(FileReleases):
 def guarded(folder: Path, environment: str) -> GuardedChanges:
     """A service of `income@1` that does not run, so that whatever is let through ends there."""
     write_bodies(folder, dict.fromkeys(SPLIT, (folder, "")))
+    (folder / SPEC_IN_EFFECT).write_text("{}")
     write_row(folder, {"income@1": 1.0}, epoch=1)
     row = FileServices(folder).get("income")
     assert row is not None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -26,7 +27,10 @@ requirements:
 """
 
 
-def spec_of(folder: Path, more: str = "", *, base: str = LEAST, required: str = REQUIRED) -> System:
+CANARY = "rollout: {strategy: canary}\n"
+
+
+def spec_of(folder: Path, more: str = CANARY, *, base: str = LEAST, required: str = REQUIRED) -> System:
     return loaded(folder, base + required + more).spec
 
 
@@ -35,7 +39,7 @@ def lines(spec: System, build: BuildEvidence | None = None) -> list[str]:
 
 
 def test_the_hours_of_each_step_are_told_at_the_expected_traffic(tmp_path: Path) -> None:
-    told = lines(spec_of(tmp_path, "rollout: {expected_requests_per_s: 50}\n"))
+    told = lines(spec_of(tmp_path, "rollout: {strategy: canary, expected_requests_per_s: 50}\n"))
     assert told[0] == (
         "canary: 10 %, 50 % of the traffic, then all of it; a step without a verdict after 24 hours goes back"
     )
@@ -67,7 +71,7 @@ def test_one_switch_takes_no_hours(tmp_path: Path, strategy: Strategy) -> None:
 
 def test_what_no_build_knows_is_told_as_unknown(tmp_path: Path) -> None:
     required = "requirements: [{metric: median_absolute_error, at_most: 9}]\n"
-    more = "rollout: {expected_requests_per_s: 5}\n"
+    more = "rollout: {strategy: canary, expected_requests_per_s: 5}\n"
     told = lines(spec_of(tmp_path, more, base=REGRESSION, required=required), samples.regression())
     assert any("step 1" in line and "no time can be named" in line for line in told)
     assert any("median_absolute_error: unknown" in line for line in told)
@@ -145,7 +149,12 @@ def test_the_newest_release_with_a_build_is_found(shop: Place) -> None:
         assert newest(store.releases, "nothing") is None
 
 
-def test_a_plan_tells_of_the_rollout(shop: Place) -> None:
-    (told,) = (section for section in shop.app.plan(shop.spec) if section.title == "Rollout")
+def test_a_plan_tells_of_the_rollout(shop: Place, tmp_path: Path) -> None:
+    shutil.copytree(shop.folder, tmp_path / "canary")
+    spec = tmp_path / "canary" / shop.spec.name
+    spec.write_text(spec.read_text() + CANARY)
+    (told,) = (section for section in shop.app.plan(spec) if section.title == "Rollout")
     assert told.lines[0].startswith("canary: 10 %, 50 %")
     assert any("recall: about" in line for line in told.lines) and any("shop@1" in line for line in told.lines)
+    (told,) = (section for section in shop.app.plan(shop.spec) if section.title == "Rollout")
+    assert told.lines[0].startswith("all_at_once")

@@ -217,7 +217,7 @@ def test_a_rollout_counts_of_a_shadow_what_callers_would_have_got(running: Runni
     good = arm_counts(running.folder, OTHER)
     assert (good.requests, good.errors, sum(good.classes.values())) == (len(rows), 0, len(rows))
     assert (good.agreement.trials, good.agreement.hits) == (len(rows), agreed)
-    assert (good.rates["slow"].trials, good.rates["slow"].hits) == (len(rows), 0)
+    assert good.rates["slow"].trials == 0  # copies wait for callers, so their times say nothing
     bad = arm_counts(running.folder, NAN)
     assert bad.requests == bad.errors + sum(bad.classes.values())
     assert bad.errors > 0
