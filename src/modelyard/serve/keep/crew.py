@@ -35,6 +35,7 @@ from modelyard.serve.messages import (
 from modelyard.serve.told.metrics import Metrics
 
 LOOK_S = 0.25  # between looks at memory
+CONTROLLER_LOADS_S = 3.0  # about
 CONTROLLER = "controller"  # the name of what keeps a rollout
 QUARANTINE_S = 5.0  # without suspects, until the worker for them ends
 
@@ -170,6 +171,7 @@ class Crew:
         if code is not None:
             self._count(child, code)
         if child.start_if_due(now):
+            child.gives_way = child.kind == "worker"  # as one that stood by does
             self._wake_at_end(child.pid)
             return
         why = self._why_kill(child, now, look=look)
@@ -179,8 +181,16 @@ class Crew:
             child.send(signal.SIGKILL)
 
     def _give_way(self, child: Child, *, follows: bool) -> None:
-        """Have a worker give way while no caller can meet it, which is sure only once all fronts follow the table."""
-        if child.pid is None or not child.release:
+        """Have a worker give way while no caller can meet it, which is sure only once all fronts follow the table.
+
+        A controller does while it loads what it decides with.
+        """
+        if child.pid is None or child.kind == "front":
+            return
+        if child.kind == "controller":
+            loads = asyncio.get_running_loop().time() - child.started_at < CONTROLLER_LOADS_S
+            if child.gives_way is not loads:
+                child.gives_way = give_way(child.pid) if loads else not be_as_others(child.pid)
             return
         if child.gives_way and child.release not in self._unheard:
             child.gives_way = not be_as_others(child.pid)

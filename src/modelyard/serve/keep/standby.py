@@ -6,13 +6,17 @@ import subprocess
 from collections.abc import Callable
 
 from modelyard.serve.keep.children import give
+from modelyard.serve.keep.courtesy import give_way
 from modelyard.serve.keep.processes import is_stopped
 
 PAUSE_S = 1.0  # after the last worker was started, so that loading libraries takes no processor from it
 
 
 class Standby:
-    """At most one process. It reads its job from its standard input, and ends by itself when that closes."""
+    """At most one process. It reads its job from its standard input, and ends by itself when that closes.
+
+    It gives way to others: who takes it has to bring it back.
+    """
 
     def __init__(self, start: Callable[[], subprocess.Popen[bytes]]) -> None:
         self._start = start
@@ -34,6 +38,7 @@ class Standby:
             self.pause(now)
         if self._process is None and now >= self._due_at:
             self._process = self._start()
+            give_way(self._process.pid)  # loading libraries takes a second, and nobody waits for it
 
     def take(self, job_json: bytes) -> subprocess.Popen[bytes] | None:
         """Give the process its job and let go of it; None where none waits that could do it."""
