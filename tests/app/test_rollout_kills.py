@@ -25,8 +25,9 @@ from tests.journeys.shared import copy_of
 KINDS = ("supervisor", "front", "controller", "stable", "candidate", "command")
 
 
-@pytest.mark.parametrize("times", [pytest.param(3, id="few"), pytest.param(100, id="hundred", marks=pytest.mark.soak)])
-def test_kills_at_random_moments_of_a_promotion(times: int, shop: Place, tmp_path: Path) -> None:
+@pytest.mark.soak
+def test_a_hundred_kills_at_random_moments_of_promotions(shop: Place, tmp_path: Path) -> None:
+    times = 100
     place = copy_of(shop, tmp_path)
     steps = [{"share": 0.2, "least_time_s": 0.2, "least_samples": 5}, {"share": 0.6, "least_time_s": 0.2}]
     rollout = {"strategy": "canary", "steps": steps}
