@@ -26,6 +26,7 @@ from modelyard.serve.keep import control
 from modelyard.serve.keep.change import Changed
 
 LOOK_S = 0.25  # between looks
+FIRST_LOOK_S, FIRST_S = 0.1, 20.0  # early in a step, where a large regression shows within some dozens of requests
 MOST_FAILURES = 40  # looks in a row that fail, until the candidate goes back
 SETTLE_S = 0.5  # after the fronts follow a table, until requests that began by the one before are answered
 ALIVE_S = 5.0  # a look takes no longer
@@ -91,7 +92,7 @@ class Keeper:
                 self.tell("rollout_look_failed", {"times": failures, "why": str(fault)[:300]})
                 if failures >= MOST_FAILURES:
                     self._give_up(fault)
-            pause(LOOK_S)
+            pause(self._pause_s())
 
     def look(self) -> bool:
         """Take one turn; say whether the rollout has ended and the traffic is as it should be."""
@@ -186,6 +187,15 @@ class Keeper:
             if tried.tries >= TRIES:
                 tried = end(tried, How.TAKEN_BACK, f"The traffic could not be changed: {fault}", now)
             self.courses.write(tried)
+
+    def _pause_s(self) -> float:
+        """Return how long to wait before the next look."""
+        with contextlib.suppress(CourseUnreadable):  # the next look says so
+            course = self.courses.read()
+            is_young = course is not None and self.clock.now().timestamp() - course.state.began < FIRST_S
+            if course is not None and is_young and not course.is_watched:
+                return FIRST_LOOK_S
+        return LOOK_S
 
     def _abandon(self, fault: CourseUnreadable) -> bool:
         """Take back what nobody can judge any more; say whether that was done."""
