@@ -27,7 +27,7 @@ def test_a_worker_that_is_lost_is_noted_once_however_often_it_closes_on_who_come
             played.workers[worker_name(RELEASE, 0)].stop()
             await close_on(played, times=3)
             await played.worker(RELEASE)
-            await until(lambda: played.desk.lanes[RELEASE].ready)
+            await until(lambda: played.desk.lanes[RELEASE].ready, timeout_s=20.0)
             assert len(lost) == 1
             played.workers[worker_name(RELEASE, 0)].crash()
             await until(lambda: len(lost) == 2)
