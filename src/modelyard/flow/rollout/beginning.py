@@ -14,7 +14,7 @@ from modelyard.core.requirement import Requirement
 from modelyard.core.rollout import Policy, Strategy
 from modelyard.errors import ModelyardError, UsageError
 from modelyard.flow.rollout.courses import Courses
-from modelyard.flow.rollout.keeper import Observer, Traffics
+from modelyard.flow.rollout.keeper import Observer, Traffics, put_in_force
 from modelyard.rollout.claims import LATENCY, Against, Claim, claims
 from modelyard.rollout.course import Course, begin
 from modelyard.rollout.watching import kept_columns, watch
@@ -59,16 +59,7 @@ def start(
         courses.open(course)
         courses.alive(clock.monotonic())
         try:
-            changed = traffics.set_traffic(
-                asked.service,
-                course.wanted,
-                expect_epoch=table.epoch,
-                previous=course.state.stable,
-                rules=table.rules,
-                shadow=course.mirrored,
-                key_header=course.key_header,
-                watch=course.watch,
-            )
+            changed = put_in_force(course, traffics, table)
         except ModelyardError:
             courses.take_back(last)
             raise

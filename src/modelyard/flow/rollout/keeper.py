@@ -157,16 +157,7 @@ class Keeper:
                 changed = self.traffics.rollback(course.service)
                 self.tell("rollout_taken_back", {"rollout": course.id, "seconds": changed.seconds})
             else:
-                self.traffics.set_traffic(
-                    course.service,
-                    course.wanted,
-                    expect_epoch=table.epoch,
-                    previous=course.state.stable,
-                    rules=table.rules,
-                    shadow=course.mirrored,
-                    key_header=course.key_header,
-                    watch=None if course.ended is not None else course.watch,
-                )
+                put_in_force(course, self.traffics, table)
         except StoreConflict:
             return  # someone was quicker: the next look sees what they did
         except (StoreError, NotRunning) as fault:
@@ -248,6 +239,20 @@ class Keeper:
         if decision is not None:
             facts |= {"outcome": decision.outcome, "reason": decision.reason[:2000]}
         self.tell("rollout_decided", facts)
+
+
+def put_in_force(course: Course, traffics: Traffics, table: Traffic) -> Changed:
+    """Change the traffic from a table to what a course wants; raises as `Changes.set_traffic`."""
+    return traffics.set_traffic(
+        course.service,
+        course.wanted,
+        expect_epoch=table.epoch,
+        previous=course.state.stable,
+        rules=table.rules,
+        shadow=course.mirrored,
+        key_header=course.key_header,
+        watch=None if course.ended is not None else course.watch,
+    )
 
 
 def evidence_of(course: Course) -> RolloutEvidence:
