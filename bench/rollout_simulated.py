@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from tests.rollout import worlds
-from tests.rollout.whole import one_look_requests, rollout
+from tests.rollout.whole import one_look_requests, planned, rollout
 from tests.rollout.worlds import CANARY, CANDIDATE, PARITY, Release, looks, requirement, run, worse
 
 from modelyard.core.requirement import Requirement, Verdict
@@ -29,8 +29,7 @@ from rollout_tests import EACH, beyond, size_of_welch
 
 BATCH = 125  # requests between looks: what comes at 500 a second in a quarter of one
 LONGEST = 6  # times the size of one look
-TIMES = (1.0, 1.5, 2.0, 3.0)
-LITTLE = 0.1
+TIMES = (0.1, 1.0, 2.0, 3.0)
 
 EVEN = worse(positives={"F": 0.3, "M": 0.3}, slow=0.05)
 
@@ -131,20 +130,21 @@ def _rows_seen(case: Case, decision: Decision, state: StepState) -> float | None
 
 def good(*, runs: int) -> list[str]:
     """Return how often a good candidate reaches all of the traffic, by how much traffic a step gets at most."""
-    one_look, rows = one_look_requests(), []
-    for times in (LITTLE, *TIMES):
-        ended = [rollout(seed, requests=times * one_look).ended for seed in range(runs)]
-        reached = sum(one is not None and one.how is How.PROMOTED for one in ended)
-        low, high = proportion_interval(reached, runs, 0.95)
-        rows.append([f"{times:g}", f"{times * one_look:,.0f}", f"{reached} of {runs}", f"{low:.1%} to {high:.1%}"])
-    unlabelled = [rollout(seed, requests=TIMES[-1] * one_look, labels=False).ended for seed in range(runs // 5)]
-    reached = sum(one is not None and one.how is How.PROMOTED for one in unlabelled)
-    low, high = proportion_interval(reached, len(unlabelled), 0.95)
-    rows.append([f"{TIMES[-1]:g}, no labels come", f"{TIMES[-1] * one_look:,.0f}", f"{reached} of {len(unlabelled)}",
-                 f"{low:.1%} to {high:.1%}"])  # fmt: skip
+    one_look, step = one_look_requests(), planned()
+    asked = [(f"{times:g} times one look's", times * one_look) for times in TIMES]
+    parts = {"half": step.usual_hours, "4 in 5": step.long_hours, "19 in 20": step.sure_hours}
+    asked += [(f"what the plan says {part} need", (hours or 0.0) * 3600) for part, hours in parts.items()]
+    rows = [_reached(name, requests, runs) for name, requests in asked]
+    rows.append(_reached(f"{asked[-1][0]}, no labels come", asked[-1][1], runs // 5, labels=False))
     title = (
         f"A good candidate, simulated by `decide` and `course.move`: steps of 10 % and 50 %, four requirements. "
         f"{one_look:,} requests are what a test with one look needs for a power of 90 % on the hardest of them"
     )
-    head = ["times that, in a step at most", "requests", "reached all of the traffic", "95 % interval"]
-    return [title, table_of(head, rows)]
+    return [title, table_of(["a step gets at most", "requests", "reached all of the traffic", "95 % interval"], rows)]
+
+
+def _reached(name: str, requests: float, runs: int, *, labels: bool = True) -> list[str]:
+    ended = [rollout(seed, requests=requests, labels=labels).ended for seed in range(runs)]
+    reached = sum(one is not None and one.how is How.PROMOTED for one in ended)
+    low, high = proportion_interval(reached, runs, 0.95)
+    return [name, f"{requests:,.0f}", f"{reached} of {runs}", f"{low:.1%} to {high:.1%}"]

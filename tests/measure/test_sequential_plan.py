@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
@@ -20,7 +21,7 @@ from modelyard.measure.sequential_intervals import (
     rate_interval,
 )
 from modelyard.measure.sequential_means import Sums
-from modelyard.measure.sequential_plan import Assumed, Needed, samples_for
+from modelyard.measure.sequential_plan import Assumed, Needed, passed_by, samples_for
 from modelyard.measure.sequential_rates import Counts, nearest_allowed
 
 
@@ -137,3 +138,11 @@ def test_plans_that_make_no_sense_are_refused(
 ) -> None:
     with pytest.raises(UsageError, match=words):
         samples_for(Allowance(), stable, candidate, **({"level": 0.05, "power": 0.8, "share": 0.1} | changed))
+
+
+def test_what_passes_grows_with_the_rows_and_is_as_measured() -> None:
+    shares = [passed_by(times) for times in np.linspace(0, 6, 200)]
+    assert shares[0] == 0
+    assert all(one < other < 1 for one, other in itertools.pairwise(shares))
+    measured = {0.95: 0.5, 1.5: 0.8, 1.8: 0.9, 2.25: 0.95}
+    assert {times: passed_by(times) for times in measured} == pytest.approx(measured)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -27,6 +28,21 @@ def test_half_of_the_rollouts_end_near_the_hours_projected() -> None:
     assert all(decision.outcome is Outcome.FORWARD for decision, _, _ in seconds)
     median = float(np.median([place for _, _, place in seconds])) / 3600
     assert told.usual_hours / 3 < median < told.usual_hours * 3
+
+
+def test_it_tells_how_many_pass_in_the_time_that_a_step_may_last() -> None:
+    told = plan(FIVE, CANARY, OBSERVED, requests_per_s=1.0).steps[0]
+    assert None not in (told.usual_hours, told.long_hours, told.sure_hours)
+    for hours, part in ((told.usual_hours, 0.5), (told.long_hours, 0.8), (told.sure_hours, 0.95)):
+        policy = msgspec.structs.replace(CANARY, most_s=3600 * (hours or 0.0))
+        found = plan(FIVE, policy, OBSERVED, requests_per_s=1.0)
+        assert found.steps[0].passing == pytest.approx(part, abs=0.002)
+        assert (f"are enough for {part:.0%} of them" in found.words) == (part < 0.95)
+
+
+def test_a_step_shorter_than_its_least_samples_take_lets_none_pass() -> None:
+    policy = Policy(strategy=Strategy.CANARY, steps=(Step(share=0.1, least_samples=1000),), most_s=100.0)
+    assert plan(FIVE, policy, OBSERVED, requests_per_s=10.0).steps[0].passing == 0.0
 
 
 def test_twice_the_traffic_halves_the_hours() -> None:

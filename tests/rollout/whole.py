@@ -7,32 +7,41 @@ from collections.abc import Sequence
 
 from modelyard.core.requirement import Requirement
 from modelyard.core.rollout import Policy, Step, Strategy, Watch
-from modelyard.measure.sequential import Allowance, Worse
-from modelyard.measure.sequential_plan import Assumed, samples_for
 from modelyard.rollout.course import Course, Seen, begin, follow, move
 from modelyard.rollout.decide import decide
+from modelyard.rollout.plan import Observed, StepProjection, plan
 from tests.rollout.worlds import ACCURACY, CANDIDATE, COST, ERRORS, GOOD, LATENCY, STABLE, Release, looks, window
 
 FOUR = (ERRORS, LATENCY, ACCURACY, COST)
 SHARES = (0.1, 0.5)
-POWER = 0.9
 LOOKS = 80  # in the longest time of a step
+
+
+def observed() -> dict[str, Observed]:
+    """Return what is seen of the stable release of these worlds, as a plan asks for it."""
+    return {
+        f"{ERRORS.id}~stable": Observed(mean=GOOD.errors),
+        LATENCY.id: Observed(mean=GOOD.slow),
+        f"{ACCURACY.id}~stable": Observed(mean=GOOD.right),
+        f"{COST.id}~stable": Observed(mean=GOOD.cost, spread=GOOD.cost),
+    }
+
+
+def planned(*, requests_per_s: float = 1.0) -> StepProjection:
+    """Return what the plan says of the first step, which waits for the verdicts."""
+    return plan(FOUR, pace(), observed(), requests_per_s=requests_per_s).steps[0]
+
+
+def enough_requests() -> float:
+    """Return the requests that are enough, by the plan, for 19 in 20 good candidates."""
+    hours = planned().sure_hours
+    assert hours is not None
+    return hours * 3600
 
 
 def one_look_requests() -> int:
     """Return the requests after which a test with one look passes a good candidate with a power of 90 %, of each."""
-    rate, cost = Assumed(mean=GOOD.errors), Assumed(mean=GOOD.cost, spread=GOOD.cost)
-    slow, right = Assumed(mean=GOOD.slow), Assumed(mean=GOOD.right)
-    asked = (
-        (Allowance(margin=ERRORS.margin or 0.0), rate),
-        (Allowance(bound=0.05), slow),
-        (Allowance(worse=Worse.LOWER, margin=ACCURACY.margin or 0.0), right),
-        (Allowance(margin=COST.margin or 0.0), cost),
-    )
-    level = Policy(strategy=Strategy.BLUE_GREEN).pass_level
-    return max(
-        samples_for(allowance, good, good, level=level, power=POWER, share=SHARES[0]).total for allowance, good in asked
-    )
+    return math.ceil(max(claim.one_look or math.inf for claim in planned().claims))
 
 
 def pace(*, steps: Sequence[float] = SHARES, looks: int = LOOKS) -> Policy:

@@ -7,6 +7,7 @@ were measured by simulation (`bench/rollout_tests.py`), not derived; they are pr
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 from statistics import NormalDist
 
 import msgspec
@@ -19,6 +20,8 @@ from modelyard.measure.sequential_rates import nearest_allowed
 # and the power named: the worst of the cases measured.
 FAIL_POWER, FAIL_FACTORS = 0.8, (1.5, 2.3)
 PASS_POWER, PASS_FACTORS = 0.9, (0.95, 1.5)
+# Of watched passes, the share that had not ended by so many times those rows: the worst of the cases as well.
+_STILL_OPEN = ((0.0, 1.0), (0.95, 0.5), (1.5, 0.2), (1.8, 0.1), (2.25, 0.05))
 
 
 class Assumed(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -86,6 +89,20 @@ def samples_for(
         usually_watched=math.ceil(rows(usual_power) * factors[0]),
         long_watched=math.ceil(rows(usual_power) * factors[1]),
     )
+
+
+def passed_by(times: float) -> float:
+    """Return the share of good candidates that a watched test has passed by so many times the rows of one look.
+
+    One look is that of `samples_for` with a power of `PASS_POWER`. Between what was measured the share that is still
+    open falls by the same factor for the same number of rows, and so it goes on beyond.
+
+    >>> passed_by(1.5)
+    0.8
+    """
+    before, after = next((pair for pair in pairwise(_STILL_OPEN) if times <= pair[1][0]), _STILL_OPEN[-2:])
+    part = (max(0.0, times) - before[0]) / (after[0] - before[0])
+    return 1 - before[1] * math.pow(after[1] / before[1], part)
 
 
 def _of_shares(allowance: Allowance, stable: Assumed, candidate: Assumed, share: float) -> tuple[float, float, float]:

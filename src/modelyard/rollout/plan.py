@@ -12,12 +12,13 @@ from modelyard.core.requirement import Requirement
 from modelyard.core.rollout import Policy, Step, Strategy
 from modelyard.errors import UsageError
 from modelyard.measure.sequential import Allowance, Worse
-from modelyard.measure.sequential_plan import Assumed, Needed, samples_for
+from modelyard.measure.sequential_plan import PASS_POWER, Assumed, Needed, passed_by, samples_for
 from modelyard.rollout.claims import Against, Claim, Kind, claims, judged_at_build, uncounted, watched
 from modelyard.rollout.judging import Levels, levels
 from modelyard.rollout.words import grouped
 
-POWER = 0.9  # of the pass of a candidate that is as good as the stable release
+HALF, MOST, SURE = 0.5, 0.8, 0.95  # parts of all good candidates whose time is told
+_NEAR = 1e-3  # of the requests: what is told is a projection
 _HOUR_S = 3600.0
 _LEAST_RATE = 1e-4  # a share observed as 0 or 1 is assumed this far inside
 _AS_MANY = 0.5  # rows of both together that the candidate has where all traffic is mirrored
@@ -39,20 +40,29 @@ class Observed(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 
 class ClaimProjection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Requests of the service until half, and until four in five, of good candidates pass; None: never or unknown."""
+    """Requests of the service until half, and until four in five, of good candidates pass; None: never or unknown.
+
+    `one_look` are those of a test with one look and a power of 90 %.
+    """
 
     claim: str
     usual: float | None
     long: float | None
+    one_look: float | None
     words: str
 
 
 class StepProjection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Hours until half, and until four in five, of good candidates leave a step; None: never or unknown."""
+    """Hours until half, four in five, and 19 in 20 of good candidates leave a step; None: never or unknown.
+
+    `passing` is the share of them that does within the time that a step may last.
+    """
 
     share: float
     usual_hours: float | None
     long_hours: float | None
+    sure_hours: float | None
+    passing: float | None
     claims: tuple[ClaimProjection, ...]
 
 
@@ -86,7 +96,9 @@ def plan(
     for place, step in enumerate(policy.steps):
         shown = tuple(_claim(claim, observed, step.share, allowed[claim.key]) for claim in found)
         is_open = place == 0 and (bool(unseen) or policy.strategy is Strategy.EXPERIMENT)
-        steps.append(_step(step, found, shown if place == 0 else (), requests_per_s, is_open=is_open))
+        steps.append(
+            _step(step, found, shown if place == 0 else (), requests_per_s, most_s=policy.most_s, is_open=is_open)
+        )
     lines = [f"Projected for {requests_per_s:g} requests a second and a candidate as good as the stable release:"]
     lines += [_words(place, step, policy.most_s) for place, step in enumerate(steps, start=1)]
     lines += [f"    {one.words}" for step in steps for one in step.claims]
@@ -95,23 +107,55 @@ def plan(
 
 
 def _step(
-    step: Step, found: Sequence[Claim], shown: tuple[ClaimProjection, ...], requests_per_s: float, *, is_open: bool
+    step: Step,
+    found: Sequence[Claim],
+    shown: tuple[ClaimProjection, ...],
+    requests_per_s: float,
+    *,
+    most_s: float,
+    is_open: bool,
 ) -> StepProjection:
     samples = max([step.least_samples, *(claim.requirement.least_samples for claim in found)])
     least = max(step.least_s, samples / (step.share or 1.0) / requests_per_s) / _HOUR_S
-
-    def hours(requests: Sequence[float | None]) -> float | None:
-        known = [count for count in requests if count is not None]
-        if is_open or len(known) < len(requests):
-            return None
-        return max([least, *(count / requests_per_s / _HOUR_S for count in known)])
-
+    one_look = [one.one_look for one in shown]
+    known = [count for count in one_look if count is not None]
+    if is_open or len(known) < len(one_look):
+        return StepProjection(
+            share=step.share, usual_hours=None, long_hours=None, sure_hours=None, passing=None, claims=shown
+        )
+    usual, long, sure = (
+        max(least, _requests_until(part, known) / requests_per_s / _HOUR_S) for part in (HALF, MOST, SURE)
+    )
     return StepProjection(
         share=step.share,
-        usual_hours=hours([one.usual for one in shown]),
-        long_hours=hours([one.long for one in shown]),
+        usual_hours=usual,
+        long_hours=long,
+        sure_hours=sure,
+        passing=passing(most_s * requests_per_s, known) if most_s >= least * _HOUR_S else 0.0,
         claims=shown,
     )
+
+
+def passing(requests: float, one_look: Sequence[float]) -> float:
+    """Return the share of good candidates for which all tests have passed after so many requests.
+
+    Args:
+        one_look: requests that each test would need with one look and a power of 90 %.
+    """
+    return math.prod(passed_by(requests / needed) for needed in one_look)
+
+
+def _requests_until(part: float, one_look: Sequence[float]) -> float:
+    """Return the requests after which a part of all good candidates have passed every test."""
+    if not one_look:
+        return 0.0
+    low, high = 0.0, max(one_look)
+    while passing(high, one_look) < part:
+        high *= 2
+    while high - low > _NEAR * high:
+        middle = (low + high) / 2
+        low, high = (low, middle) if passing(middle, one_look) >= part else (middle, high)
+    return high
 
 
 def _claim(claim: Claim, observed: Mapping[str, Observed], share: float, level: Levels) -> ClaimProjection:
@@ -127,9 +171,11 @@ def _claim(claim: Claim, observed: Mapping[str, Observed], share: float, level: 
     if needed is None:
         return _unknown(claim, f"never: the stable release itself, at {known.mean:g}, is not within what is allowed.")
     mirrored = 1.0 if share else 2.0  # one request then is a row of each release
-    usual, long = (count / rows / known.seen / mirrored for count in (needed.usually_watched, needed.long_watched))
+    usual, long, one_look = (
+        count / rows / known.seen / mirrored for count in (needed.usually_watched, needed.long_watched, needed.total)
+    )
     words = f"about {grouped(math.ceil(usual))} requests until half pass, {grouped(math.ceil(long))} until 4 in 5."
-    return ClaimProjection(claim=claim.key, usual=usual, long=long, words=f"{claim.key}: {words}")
+    return ClaimProjection(claim=claim.key, usual=usual, long=long, one_look=one_look, words=f"{claim.key}: {words}")
 
 
 def _needed(claim: Claim, known: Observed, share: float, level: float) -> tuple[Needed | None, float]:
@@ -142,7 +188,7 @@ def _needed(claim: Claim, known: Observed, share: float, level: float) -> tuple[
         candidate = stable if known.other is None else Assumed(mean=_inside(known.other))
     if not _is_within(claim.allowance, stable.mean):
         return None, 1.0
-    return samples_for(claim.allowance, stable, candidate, level=level, power=POWER, share=share), 1.0
+    return samples_for(claim.allowance, stable, candidate, level=level, power=PASS_POWER, share=share), 1.0
 
 
 def _needed_of_gap(claim: Claim, known: Observed, share: float, level: float) -> tuple[Needed | None, float]:
@@ -152,11 +198,11 @@ def _needed_of_gap(claim: Claim, known: Observed, share: float, level: float) ->
         if high - low >= allowance.margin:
             return None, 1.0
         arms = Assumed(mean=low), Assumed(mean=high)
-        return samples_for(allowance, *arms, level=level, power=POWER, share=known.part), share
+        return samples_for(allowance, *arms, level=level, power=PASS_POWER, share=known.part), share
     both = known.part * (1 - known.part)  # of the rows, what tells as much of the gap
     spread = math.sqrt(both * (high * (1 - high) / known.part + low * (1 - low) / (1 - known.part)))
     gap = Assumed(mean=high - low, spread=spread)
-    return samples_for(allowance, gap, gap, level=level / 2, power=POWER, share=share), both
+    return samples_for(allowance, gap, gap, level=level / 2, power=PASS_POWER, share=share), both
 
 
 def _inside(rate: float) -> float:
@@ -170,14 +216,15 @@ def _is_within(allowance: Allowance, mean: float) -> bool:
 
 
 def _unknown(claim: Claim, words: str) -> ClaimProjection:
-    return ClaimProjection(claim=claim.key, usual=None, long=None, words=f"{claim.key}: {words}")
+    return ClaimProjection(claim=claim.key, usual=None, long=None, one_look=None, words=f"{claim.key}: {words}")
 
 
 def _words(place: int, step: StepProjection, most_s: float) -> str:
     share = f"{100 * step.share:g} % of the traffic" if step.share else "mirrored traffic"
-    if step.usual_hours is None or step.long_hours is None:
+    if step.usual_hours is None or step.long_hours is None or step.sure_hours is None or step.passing is None:
         return f"step {place}, {share}: no time can be named, see below."
-    hours = f"{step.usual_hours:.2g} hours for half of all rollouts, {step.long_hours:.2g} for 4 in 5"
-    told = f"step {place}, {share}: {hours}."
-    late = step.long_hours * _HOUR_S > most_s
-    return f"{told} More than the {most_s / _HOUR_S:g} that a step may last." if late else told
+    told = f"{step.usual_hours:.2g} hours for half of all rollouts, {step.long_hours:.2g} for 4 in 5"
+    told = f"step {place}, {share}: {told}, {step.sure_hours:.2g} for 19 in 20."
+    if step.sure_hours * _HOUR_S <= most_s:
+        return told
+    return f"{told} The {most_s / _HOUR_S:.3g} that a step may last are enough for {step.passing:.0%} of them."
