@@ -22,6 +22,7 @@ from modelyard.serve.guard.keys import Keys
 from modelyard.serve.guard.tls import server_context
 from modelyard.serve.http.listener import Listener
 from modelyard.serve.keep.handover import Offer
+from modelyard.serve.keep.prompt import be_prompt
 from modelyard.serve.messages import CONTROL_SOCKET, TRAFFIC_FILE, FrontHello, FrontJob, FrontReport, Push, Routes
 from modelyard.serve.room import make_room
 from modelyard.serve.told.board import open_board
@@ -122,6 +123,7 @@ class Front:
         gc.collect()
         gc.freeze()
         gc.set_threshold(50_000, 50, 100)  # requests leave no cycles; frequent full walks would show as slow replies
+        self.desk.note("serving", prompt=be_prompt())
         tasks = [loop.create_task(self._follow()), loop.create_task(self._sweep())]
         await self._stop.wait()
         self.desk.draining = True

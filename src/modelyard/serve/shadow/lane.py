@@ -28,7 +28,7 @@ from modelyard.serve.shadow.counting import ShadowCounter
 from modelyard.serve.wire import LATE, AnswerFrame
 
 QUEUED_BATCHES = 2  # of the cap, in rows: what waits for a slow shadow beyond that is dropped
-MOST_PARTS = 32  # of one batch: to read an answer keeps the event loop for less than a tenth of a millisecond
+MOST_PARTS = 16  # of one batch: to read an answer keeps the event loop for some twentieth of a millisecond
 LOOK_S = 0.1  # between looks at what hangs, or waited for too long
 RECONNECT_S = 0.1  # its workers may be gone for long, and nobody waits for them
 TOLD_S = 10.0  # between lines that say why copies fail

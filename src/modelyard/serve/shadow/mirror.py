@@ -25,8 +25,8 @@ from modelyard.serve.shadow.counting import ShadowCounter
 from modelyard.serve.shadow.lane import Note, ShadowLane
 from modelyard.serve.told.metrics import Metrics
 
-PAUSE_S = 0.02  # after an answer, until what was answered meanwhile is copied
-AT_ONCE = 8  # requests that are copied in one turn of the event loop
+PAUSE_S = 0.005  # after an answer, until what was answered meanwhile is copied
+AT_ONCE = 4  # requests that are copied in one turn of the event loop
 MOST_KEPT = 1024  # requests that wait to be copied
 MOST_KEPT_BYTES = 8 * 1024 * 1024  # of their bodies
 _COPIED = frozenset((Code.OK, Code.FAILED, Code.NOT_NOW, Code.TOO_LATE))
