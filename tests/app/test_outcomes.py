@@ -94,6 +94,28 @@ def test_csv_says_the_same(service: Path, tmp_path: Path, capsys: pytest.Capture
     assert found["first_fault"] == "line 4: it has 2 fields, the head 4"
 
 
+def test_named_columns_of_csv_are_told_with_the_outcomes(
+    service: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "late.csv").write_text("request,label,sex,by,region\nr0,yes,F,me,north\nr1,no,,me,south\n")
+    code, _, err = ask(capsys, "feedback", "income", "late.csv", "--columns", "sex, region")
+    assert code == 0, err
+    columns = [one.columns for one in Outcomes(service).joined_since(0)]
+    assert columns == [{"sex": "F", "region": "north"}, {"region": "south"}]
+
+
+def test_columns_are_named_for_csv_that_has_them(
+    service: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "late.csv").write_text("request,label\nr0,yes\n")
+    code, _, err = ask(capsys, "feedback", "income", "late.csv", "--columns", "sex")
+    assert code == 2 and "column `sex` is not there" in err
+    (tmp_path / "late.jsonl").write_text("")
+    for file in ("late.jsonl", "-"):
+        code, _, err = ask(capsys, "feedback", "income", file, "--columns", "sex")
+        assert code == 2 and "Columns are named for CSV only" in err
+
+
 def test_standard_input_is_json_lines(
     service: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 from collections.abc import Iterator
@@ -113,6 +114,28 @@ def test_a_rollout_goes_on_where_the_service_is_started_again(own: Place) -> Non
         course = ended(own)
     assert course.ended is not None and course.ended.how is How.PROMOTED
     assert {by for _, by in callers.seen} == {"shop@1", good} and callers.codes == {200}
+
+
+def test_groups_that_requests_do_not_carry_come_with_feedback(own: Place) -> None:
+    parity = {"metric": "demographic_parity_difference", "group": "sex", "at_most": 0.5}
+    steps = [{"share": 0.5, "least_samples": 10_000}]
+    good = release(own, seed=7, requirements=[ERRORS, parity], rollout={"strategy": "canary", "steps": steps})
+    port = serve(own)
+    begun = own.quick("deploy", good)
+    assert begun.code == 0 and "waits for feedback that tells `sex`" in begun.out, begun.out + begun.err
+    lines = []
+    for number in range(40):
+        told = answer(port, {"X-Request-Id": f"q{number}"})
+        lines.append({"request": told["x-request-id"], "label": "no", "columns": {"sex": "FM"[number % 2]}})
+    (own.folder / "outcomes.jsonl").write_text("\n".join(json.dumps(line) for line in lines))
+    done = own.quick("feedback", "shop", "outcomes.jsonl")
+    assert done.code == 0, done.err
+
+    def groups() -> set[str]:
+        seen = course_of(own).state.seen.get(good)
+        return set() if seen is None else {group for by in seen.groups.values() for group in by}
+
+    until(lambda: groups() == {"F", "M"}, timeout_s=10)
 
 
 def test_blue_green_switches_at_once_and_keeps_the_way_back(own: Place) -> None:

@@ -16,10 +16,10 @@ from msgspec.structs import replace
 from modelyard.core.codec import encode_pretty, write_atomic
 from modelyard.core.evidence import RolloutEvidence
 from modelyard.core.release import Traffic
-from modelyard.core.requirement import Direction, Estimator, Inference, Requirement, Stage
+from modelyard.core.requirement import Direction, Estimator, Inference, Requirement, Slice, Stage
 from modelyard.core.rollout import ArmCounts, How, Policy, Step, Strategy, Window
 from modelyard.errors import CourseUnreadable, DataError, ServiceError, StoreConflict, StoreError, UsageError
-from modelyard.flow.rollout.beginning import Asked, start
+from modelyard.flow.rollout.beginning import Asked, start, told
 from modelyard.flow.rollout.courses import Courses
 from modelyard.flow.rollout.keeper import MOST_FAILURES, Keeper
 from modelyard.rollout.course import Course, Order, Seen, ask
@@ -166,7 +166,7 @@ class World:
 
 
 def begun(world: World, policy: Policy = CANARY) -> None:
-    asked = Asked(service="income", candidates=(NEW,), policy=policy, requirements=(ERRORS,), by="ann")
+    asked = Asked(service="income", candidates=(NEW,), policy=policy, requirements=(ERRORS,), features=(), by="ann")
     start(asked, courses=Courses(world.folder), traffics=world, observer=world, clock=world)
 
 
@@ -356,3 +356,26 @@ def test_a_course_that_cannot_be_read_is_never_guessed_and_its_release_goes_back
     assert world.table.shares == {STABLE: 1.0} and not Courses(folder).is_open
     assert (folder / "rollout.unreadable").exists() and Courses(folder).read() is None
     assert world.told.count("rollout_waits") == 1 and world.told[-1] == "rollout_unreadable"
+
+
+PARITY = "demographic_parity_difference"
+OF_SEX = Slice(column="sex", value="F")
+
+
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        (replace(ERRORS, metric=PARITY, group="sex", needs_labels=True), "waits for feedback that tells `sex`"),
+        (replace(ERRORS, metric=PARITY, group="age"), ""),
+        (replace(ERRORS, metric="accuracy", slice=OF_SEX, needs_labels=True), "waits for feedback that tells `sex`"),
+        (replace(ERRORS, metric="recall", slice=OF_SEX, bound=0.1), "no request carries `sex`"),
+        (replace(ERRORS, metric="f1", needs_labels=True), "over several classes"),
+    ],
+)
+def test_what_cannot_be_judged_is_said_at_the_beginning(
+    tmp_path: Path, followed: list[World], asked: Requirement, words: str
+) -> None:
+    begun(world_in(tmp_path, followed))
+    of = Asked(service="income", candidates=(NEW,), policy=CANARY, requirements=(asked,), features=("age",), by="ann")
+    said = told(of, Courses(tmp_path).need())
+    assert words in " ".join(said) and bool(said) == bool(words)

@@ -15,7 +15,7 @@ from modelyard.core.codec import decode, encode
 from modelyard.core.metrics import METRICS
 from modelyard.core.requirement import Direction, Requirement, Slice
 from modelyard.core.rollout import ArmCounts, Hits, Policy, Strategy, Totals
-from modelyard.rollout.claims import Claim, claims
+from modelyard.rollout.claims import Claim, claims, with_feedback
 from modelyard.rollout.labelled import MOST_IN_WAITING, LabelCounts, fold
 
 STABLE, CANDIDATE = "m@1", "m@2"
@@ -183,6 +183,22 @@ def test_groups_are_counted_apart_and_rows_without_one_not_at_all(rows: list[Joi
         }
         wanted = {group: Hits(trials=len(found), hits=sum(found)) for group, found in groups.items() if found}
         assert seen.groups.get(name, {}) == wanted
+
+
+@given(classified(TWO))
+def test_groups_that_only_labelled_rows_tell_are_counted_for_shares_of_positives(rows: list[Joined]) -> None:
+    name = "demographic_parity_difference"
+    asked = Requirement(id=name, metric=name, direction=Direction.AT_MOST, bound=0.1, group="sex", needs_labels=False)
+    policy = Policy(strategy=Strategy.BLUE_GREEN)
+    assert name not in counted(rows, claims([asked], policy)).groups  # fronts count what requests carry
+    assert with_feedback([asked], ["sex"]) == (asked,)
+    seen = counted(rows, claims(with_feedback([asked], ["age"]), policy))
+    wanted = {}
+    for group in ("f", "m"):
+        said = [row.answered == "yes" for row in rows if (row.release, row.columns["sex"]) == (CANDIDATE, group)]
+        if said:
+            wanted[group] = Hits(trials=len(said), hits=sum(said))
+    assert seen.groups.get(name, {}) == wanted
 
 
 @given(valued())

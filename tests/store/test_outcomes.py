@@ -97,6 +97,62 @@ def test_a_label_that_comes_first_waits_for_its_answer(tmp_path: Path, segment: 
     assert [one.label for one in outcomes.joined_since(0)] == ["yes"]
 
 
+def test_what_requests_do_not_carry_is_told_with_the_outcome(tmp_path: Path, segment: Segment) -> None:
+    outcomes = Outcomes(tmp_path, clock=At())
+    told: dict[str, str | bool | int | float] = {"age": 40.0, "member": True, "region": "north", "sex": "Male"}
+    early = Feedback(request="b", label="yes", columns=told)
+    outcomes.feedback([early])
+    segment.add(kept("a") + kept("b"))
+    outcomes.feedback([Feedback(request="a", label="no", columns=told)])
+    segment.add(entry(Answerer(2, "income@3", ("no", "yes"), ("sex",))))
+    shares = b"\x00\x00\x80\x3e\x00\x00\x40\x3f"
+    segment.add(entry(Kept(digest_of_id("a"), 0, 2, NOW, 1.0, 1, shares, None, (None,))))  # a mirrored answer
+    outcomes.ingest()
+    texts = {"age": "40", "member": "true", "region": "north"}
+    found = {(one.release, one.label): one.columns for one in outcomes.joined_since(0)}
+    assert found == {
+        ("income@2", "yes"): texts | {"sex": "Female"},  # what the request had stands
+        ("income@2", "no"): texts | {"sex": "Female"},
+        ("income@3", "no"): texts | {"sex": "Male"},
+    }
+
+
+@pytest.mark.parametrize(
+    ("columns", "why"),
+    [
+        ({f"c{place}": "x" for place in range(17)}, "17 columns are told; wanted at most 16"),
+        ({"": "x"}, "a name has none"),
+        ({"c": "x" * 201}, "more than 200 characters"),
+        ({"c": float("nan")}, "is not finite"),
+    ],
+)
+def test_columns_that_cannot_be_told_are_malformed(
+    tmp_path: Path, segment: Segment, columns: dict[str, str | float], why: str
+) -> None:
+    segment.add(kept("a"))
+    counts = Outcomes(tmp_path, clock=At()).feedback([Feedback(request="a", label="yes", columns=dict(columns))])
+    assert counts.malformed == 1
+    assert why in (counts.first_fault or "")
+
+
+def test_a_file_of_the_version_before_is_read_and_goes_on(tmp_path: Path, segment: Segment) -> None:
+    segment.add(kept("a") + kept("b"))
+    outcomes = Outcomes(tmp_path, clock=At())
+    outcomes.feedback([said("a"), said("c")])
+    outcomes.close()
+    database = Database(sqlite_url(tmp_path / FILE))
+    with database.write() as connection:
+        for table in ("answers", "waiting"):
+            connection.exec_driver_sql(f"ALTER TABLE {table} DROP COLUMN told")
+        connection.exec_driver_sql("PRAGMA user_version = 1")
+    database.close()
+    outcomes = Outcomes(tmp_path, clock=At())
+    segment.add(kept("c"))
+    outcomes.feedback([Feedback(request="b", label="no", columns={"age": 7})])
+    found = [(one.label, one.columns.get("age")) for one in outcomes.joined_since(0)]
+    assert sorted(found, key=str) == [("no", "7"), ("yes", None), ("yes", None)]
+
+
 def test_of_two_labels_the_first_stands(tmp_path: Path, segment: Segment) -> None:
     segment.add(kept("a"))
     outcomes = Outcomes(tmp_path, clock=At())

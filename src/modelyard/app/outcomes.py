@@ -15,7 +15,7 @@ from modelyard.app.settings import Settings
 from modelyard.bundle.answers import Feedback, FeedbackCounts, Unread
 from modelyard.core.clock import Clock
 from modelyard.core.ids import check_name
-from modelyard.errors import UnknownName, Unreadable
+from modelyard.errors import UnknownName, Unreadable, UsageError
 from modelyard.store.open import open_audit
 from modelyard.store.outcomes import Outcomes
 from modelyard.store.outcomes_file import csv_outcomes, is_csv, json_outcomes
@@ -31,23 +31,26 @@ class OutcomeVerbs:
     clock: Clock
     command: str
 
-    def feedback(self, name: str, file: Path) -> FeedbackCounts:
+    def feedback(self, name: str, file: Path, columns: Sequence[str] = ()) -> FeedbackCounts:
         """Join the outcomes in a file with the answers of a service; `-` is JSON lines on standard input.
+
+        `columns` are those of CSV that are told with the outcomes; JSON lines name their own.
 
         Raises: UnknownName, Unreadable, WrongFormat, EmptyData, MissingColumn.
         """
         folder = self._folder(name)
         if file == STDIN:
-            return self._join(name, folder, sys.stdin.buffer, file)
-        is_csv(file)  # said before anything is opened
+            _check_columns(columns, is_table=False)
+            return self._join(name, folder, sys.stdin.buffer, file, ())
+        _check_columns(columns, is_table=is_csv(file))  # said before anything is opened
         try:
             opened = file.open("rb")
         except OSError as fault:
             raise Unreadable(f"`{file}` cannot be read: {fault.strerror or fault}.") from fault
         with opened:
-            return self._join(name, folder, opened, file)
+            return self._join(name, folder, opened, file, columns)
 
-    def _join(self, name: str, folder: Path, opened: BinaryIO, file: Path) -> FeedbackCounts:
+    def _join(self, name: str, folder: Path, opened: BinaryIO, file: Path, columns: Sequence[str]) -> FeedbackCounts:
         settings = self.settings
         audit = open_audit(
             settings.home, user=settings.user, environment="service", change_ticket=settings.change_ticket,
@@ -55,7 +58,8 @@ class OutcomeVerbs:
         )  # fmt: skip
         outcomes = Outcomes(folder, clock=self.clock)
         try:
-            rows = csv_outcomes(opened, str(file)) if file != STDIN and is_csv(file) else json_outcomes(opened)
+            is_table = file != STDIN and is_csv(file)
+            rows = csv_outcomes(opened, str(file), columns) if is_table else json_outcomes(opened)
             with audit.change("feedback", resources=(name,), rollback_available=False) as note:
                 counts = outcomes.feedback(rows)
                 note.update(msgspec.to_builtins(counts))
@@ -69,6 +73,14 @@ class OutcomeVerbs:
         if not folder.is_dir():
             raise UnknownName("service", name, sorted(one.name for one in run.glob("*") if one.is_dir()))
         return folder
+
+
+def _check_columns(columns: Sequence[str], *, is_table: bool) -> None:
+    if columns and not is_table:
+        raise UsageError(
+            'Columns are named for CSV only; JSON lines say theirs: {"request": "ID", "label": "yes", "columns": '
+            '{"sex": "F"}}.'
+        )
 
 
 def feeding(folder: Path, clock: Clock) -> Callable[[Sequence[Feedback | Unread]], FeedbackCounts]:

@@ -10,7 +10,7 @@ import msgspec
 
 from modelyard.app.course_verbs import CourseVerbs
 from modelyard.app.sealed_spec import spec_of
-from modelyard.bundle.open import read_manifest
+from modelyard.bundle.open import read_body
 from modelyard.core.ids import parse_release
 from modelyard.core.metrics import Task
 from modelyard.core.rollout import Strategy
@@ -18,6 +18,7 @@ from modelyard.errors import UsageError
 from modelyard.flow.rollout.beginning import Asked, start, told
 from modelyard.flow.rollout.courses import Courses
 from modelyard.flow.rollout.observer import Counts
+from modelyard.rollout.claims import with_feedback
 from modelyard.rollout.course import Course
 from modelyard.serve.keep.change import Changed
 from modelyard.store.outcomes import Outcomes
@@ -45,7 +46,7 @@ class RolloutVerbs(CourseVerbs):
         with self.records.store() as store:
             releases = [store.releases.get(ref) for ref in refs]
             body = store.releases.body(releases[-1].id)
-        spec, manifest = spec_of(body), read_manifest(body)
+        spec, sealed = spec_of(body), read_body(body)
         chosen = strategy or spec.rollout.strategy
         names = tuple(str(release.id) for release in releases)
         if chosen is Strategy.ALL_AT_ONCE:
@@ -53,12 +54,14 @@ class RolloutVerbs(CourseVerbs):
                 raise UsageError(f"One release takes all of the traffic at once, and {', '.join(names)} were named.")
             return self.traffic().deploy(names[0])
         name = releases[-1].id.name
+        manifest, features = sealed.manifest, tuple(column.name for column in sealed.contract.features)
         folder = self.folder(name)
         asked = Asked(
             service=name,
             candidates=names,
             policy=spec.policy(chosen),
-            requirements=spec.requirement_records(),
+            requirements=with_feedback(spec.requirement_records(), features),
+            features=features,
             by=self.records.settings.user,
             positive=manifest.classes[-1] if manifest.task is Task.BINARY else None,
             price_per_cpu_hour=spec.serving.price_per_cpu_hour,

@@ -26,6 +26,9 @@ MOST_ID = 128  # characters of a request's id, as the doors take them
 MOST_LABEL = 500
 MOST_ROW = 1_000_000
 MOST_VALUE = 1e100  # of a label that is a number: its square is one too
+MOST_COLUMNS = 16  # told with an outcome
+MOST_WHOLE = 1e15  # of a number that is written without a point
+MOST_TEXT = 200  # characters of a column's name, and of its value
 
 _BEFORE = struct.Struct("<II")  # length and CRC32 of an entry
 
@@ -63,6 +66,7 @@ class Feedback(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     label: Label
     row: Annotated[int, msgspec.Meta(ge=0, le=MOST_ROW)] = 0
     at: float | None = None  # when it became known, seconds since 1970; when it was handed in, where it is not said
+    columns: dict[str, Label] = {}  # values by which groups and slices are compared, and which no request carries
 
 
 class Unread(msgspec.Struct, frozen=True, kw_only=True):
@@ -99,7 +103,7 @@ class Joined(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     answered: str | None = None  # the class
     probabilities: tuple[float, ...] = ()
     value: float | None = None
-    columns: dict[str, str | None] = {}
+    columns: dict[str, str | None] = {}  # as the request had them, else as they were told with the outcome
 
 
 _ENCODER = msgspec.msgpack.Encoder()
@@ -148,6 +152,17 @@ def label_text(label: Label) -> str:
     if isinstance(label, bool):
         return "true" if label else "false"
     return label if isinstance(label, str) else repr(label)
+
+
+def column_text(value: Label) -> str:
+    """Return a column's value as text, as the evaluation names groups: a whole number has no point.
+
+    >>> column_text(True), column_text(40.0), column_text("F")
+    ('true', '40', 'F')
+    """
+    if isinstance(value, float) and value == int(value) and abs(value) < MOST_WHOLE:
+        return str(int(value))
+    return label_text(value)
 
 
 def read_feedback(data: bytes, where: str) -> Feedback | Unread:

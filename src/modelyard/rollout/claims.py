@@ -10,11 +10,12 @@ rows of all classes together are right by the share of them that is.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
 import msgspec
+from msgspec.structs import replace
 
 from modelyard.core.requirement import Direction, Estimator, Inference, Requirement, Stage
 from modelyard.core.rollout import Policy
@@ -122,6 +123,18 @@ def watched(requirements: Sequence[Requirement], policy: Policy) -> tuple[Requir
     kept = {*policy.guardrails, policy.primary} if policy.guardrails else known.keys()
     chosen = tuple(one for one in requirements if one.id in kept)
     return chosen if any(one.metric == ERRORS for one in chosen) else (*chosen, _default_errors())
+
+
+def with_feedback(requirements: Sequence[Requirement], features: Collection[str]) -> tuple[Requirement, ...]:
+    """Return the requirements, where those on groups that no request carries wait for labelled rows, which tell them.
+
+    Args:
+        features: columns of a request.
+    """
+    return tuple(
+        replace(one, needs_labels=True) if one.group is not None and one.group not in features else one
+        for one in requirements
+    )
 
 
 def judged_at_build(requirement: Requirement) -> bool:

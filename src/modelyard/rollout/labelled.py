@@ -71,7 +71,11 @@ def fold(
         stable_errors: for each margin of a median, by what it counts (`Claim.counts`), the absolute error that the
             stable release stayed below in half of the rows before; without it the margin is not counted.
     """
-    asked = {claim.counts: claim for claim in claims if claim.requirement.metric in _COUNTED}
+    asked = {
+        claim.counts: claim
+        for claim in claims
+        if claim.requirement.needs_labels and claim.requirement.metric in _COUNTED
+    }
     place = counts.place
     tallies = {name: _Tally.of(arm) for name, arm in counts.releases.items()}
     limits = stable_errors or {}
@@ -244,6 +248,13 @@ def _larger(tally: _Tally, claim: Claim, row: Joined, limit: float | None) -> No
         tally.hit(claim.counts[0], abs(row.value - float(row.label)) > limit)
 
 
+def _parity(tally: _Tally, claim: Claim, row: Joined, _: float | None) -> None:
+    """Count of groups that only labelled rows tell; fronts count those that requests carry."""
+    group = row.columns.get(claim.requirement.group or "")
+    if group is not None and len(row.classes) == 2:
+        tally.group(claim.counts[0], group, row.answered == row.classes[1])
+
+
 def _opportunity(tally: _Tally, claim: Claim, row: Joined, _: float | None) -> None:
     _in_group(tally, claim, row, claim.counts[0], 1)
 
@@ -273,6 +284,7 @@ _COUNTED: dict[str, Count] = {
     "mae": _absolute,
     "rmse": _squared,
     "median_absolute_error": _larger,
+    "demographic_parity_difference": _parity,
     "equal_opportunity_difference": _opportunity,
     "equalized_odds_difference": _odds,
 }

@@ -69,7 +69,7 @@ def _items(claim: Claim, price: float | None, stable_ms: Mapping[str, float]) ->
     requirement, name = claim.requirement, claim.counts[0]
     if LATENCY.fullmatch(requirement.metric):
         yield from _slower(claim, stable_ms)
-    elif requirement.metric == "demographic_parity_difference":
+    elif requirement.metric == "demographic_parity_difference" and not requirement.needs_labels:
         yield Watched(counts=name, what=Counted.POSITIVE, group=requirement.group, slice=requirement.slice)
     elif requirement.metric == "cost_per_thousand" and price is not None:
         yield Watched(counts=name, what=Counted.COST, price_per_cpu_hour=price, slice=requirement.slice)

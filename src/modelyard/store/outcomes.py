@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -16,14 +16,18 @@ import msgspec
 from sqlalchemy.engine import Connection
 
 from modelyard.bundle.answers import (
+    MOST_COLUMNS,
     MOST_ID,
     MOST_LABEL,
     MOST_ROW,
+    MOST_TEXT,
     MOST_VALUE,
     Feedback,
     FeedbackCounts,
     Joined,
+    Label,
     Unread,
+    column_text,
     digest_of_id,
     label_text,
 )
@@ -56,10 +60,11 @@ AT_ONCE = 2_000  # of one transaction
 _FATES = (JOINED, UNMATCHED, DUPLICATE, LATE, FAULTY)
 _PAGE = """
 SELECT a.place, a.release, a.label, a.at, a.p, a.late, w.classes, a.answered, a.probabilities, a.value, w.columns,
-a.columns FROM answers a JOIN answerers w ON w.id = a.answerer WHERE a.place > ? ORDER BY a.place LIMIT ?
+a.columns, a.told FROM answers a JOIN answerers w ON w.id = a.answerer WHERE a.place > ? ORDER BY a.place LIMIT ?
 """
 _TEXTS = msgspec.json.Decoder(tuple[str | None, ...])
 _CLASSES = msgspec.json.Decoder(tuple[str, ...])
+_TOLD = msgspec.json.Decoder(dict[str, str])
 
 
 class Outcomes:
@@ -150,7 +155,7 @@ class Outcomes:
         now = self._now()
         faults = {place: why for place, one in enumerate(chunk) if (why := _fault(one))}
         labels = [
-            Labelled(digest_of_id(one.request), one.row, label_text(one.label), min(one.at or now, now))
+            Labelled(digest_of_id(one.request), one.row, label_text(one.label), min(one.at or now, now), _told(one))
             for place, one in enumerate(chunk)
             if isinstance(one, Feedback) and place not in faults
         ]
@@ -190,12 +195,33 @@ def _fault(one: Feedback | Unread) -> str:
         return f"a label is not finite, or beyond {MOST_VALUE:g}"
     if one.at is not None and not math.isfinite(one.at):
         return f"`at` is {one.at}; wanted seconds since 1970"
+    return _fault_of_columns(one.columns)
+
+
+def _fault_of_columns(columns: Mapping[str, Label]) -> str:
+    if len(columns) > MOST_COLUMNS:
+        return f"{len(columns)} columns are told; wanted at most {MOST_COLUMNS}, those by which groups are compared"
+    for name, value in columns.items():
+        if not 1 <= len(name) <= MOST_TEXT or (isinstance(value, str) and len(value) > MOST_TEXT):
+            return f"column `{name[:60]}`: a name or a text has more than {MOST_TEXT} characters, or a name has none"
+        if not isinstance(value, str) and not abs(value) <= MOST_VALUE:
+            return f"column `{name[:60]}` is not finite, or beyond {MOST_VALUE:g}"
     return ""
 
 
+def _told(one: Feedback) -> str:
+    """Return what is told of columns, as the tables have it."""
+    texts = {name: column_text(value) for name, value in one.columns.items()}
+    return msgspec.json.encode(texts).decode() if texts else ""
+
+
 def _joined(row: Any) -> Joined:
-    place, release, label, at, p, late, classes, answered, stated, value, names, columns = row
+    place, release, label, at, p, late, classes, answered, stated, value, names, texts, told = row
     known = _CLASSES.decode(classes)
+    columns = dict(zip(_CLASSES.decode(names), _TEXTS.decode(texts), strict=True))
+    for name, text in (_TOLD.decode(told) if told else {}).items():
+        if columns.get(name) is None:
+            columns[name] = text
     return Joined(
         place=place,
         release=release,
@@ -207,5 +233,5 @@ def _joined(row: Any) -> Joined:
         answered=None if answered is None else known[answered],
         probabilities=struct.unpack(f"<{len(stated) // 4}f", stated),
         value=value,
-        columns=dict(zip(_CLASSES.decode(names), _TEXTS.decode(columns), strict=True)),
+        columns=columns,
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -36,8 +36,10 @@ def json_outcomes(file: BinaryIO) -> Iterator[Feedback | Unread]:
             yield read_feedback(line, where)
 
 
-def csv_outcomes(file: BinaryIO, name: str) -> Iterator[Feedback | Unread]:
+def csv_outcomes(file: BinaryIO, name: str, columns: Sequence[str] = ()) -> Iterator[Feedback | Unread]:
     """Yield the outcomes of CSV with a head: `request`, `label`, and `row` and `at` where there are any.
+
+    `columns` are those that are told with the outcomes; an empty field tells nothing. Others are passed over.
 
     Raises: EmptyData, MissingColumn, WrongFormat for a head that cannot be used.
     """
@@ -48,17 +50,17 @@ def csv_outcomes(file: BinaryIO, name: str) -> Iterator[Feedback | Unread]:
     if isinstance(head, str):
         raise WrongFormat(f"`{name}`: the head cannot be read: {head}. Wanted a line such as `request,label`.")
     head[0] = head[0].removeprefix("\ufeff")
-    missing = [one for one in _COLUMNS if one not in head]
+    missing = [one for one in (*_COLUMNS, *columns) if one not in head]
     if missing:
         raise MissingColumn(f"`{name}`", missing, head)
     for where, line in lines:
         if line is None:
             yield _too_long(where)
         elif line.strip():
-            yield _read(where, head, _cells(line))
+            yield _read(where, head, _cells(line), columns)
 
 
-def _read(where: str, head: list[str], cells: list[str] | str) -> Feedback | Unread:
+def _read(where: str, head: list[str], cells: list[str] | str, columns: Sequence[str]) -> Feedback | Unread:
     if isinstance(cells, str):
         return Unread(why=f"{where}: {cells}")
     if len(cells) != len(head):
@@ -67,8 +69,9 @@ def _read(where: str, head: list[str], cells: list[str] | str) -> Feedback | Unr
     if not named["label"]:
         return Unread(why=f"{where}: the label is empty")
     texts = {key: named[key] for key in _COLUMNS} | {key: named[key] for key in _MORE if named.get(key)}
+    told = {key: named[key] for key in columns if named[key]}
     try:
-        return msgspec.convert(texts, Feedback, strict=False)
+        return msgspec.structs.replace(msgspec.convert(texts, Feedback, strict=False), columns=told)
     except (msgspec.ValidationError, ValueError) as fault:
         return Unread(why=f"{where}: {fault}")
 

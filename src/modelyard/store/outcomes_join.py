@@ -12,7 +12,7 @@ from sqlalchemy.engine import Connection
 from modelyard.bundle.answers import fitting
 from modelyard.errors import StoreFormat
 
-VERSION = 1
+VERSION = 2
 JOINED, UNMATCHED, DUPLICATE, LATE, FAULTY = "joined", "unmatched", "duplicate", "late", "malformed"
 
 _SHOWN_CLASSES = 5
@@ -25,14 +25,16 @@ _TABLES = (
     "CREATE TABLE answers (id INTEGER PRIMARY KEY, request BLOB NOT NULL, row INTEGER NOT NULL, "
     "release TEXT NOT NULL, answerer INTEGER NOT NULL, at REAL NOT NULL, p REAL NOT NULL, answered INTEGER, "
     "probabilities BLOB NOT NULL, value REAL, columns TEXT NOT NULL, label TEXT, label_at REAL, late INTEGER, "
-    "place INTEGER, UNIQUE (request, row, release))",
+    "place INTEGER, told TEXT NOT NULL DEFAULT '', UNIQUE (request, row, release))",
     "CREATE INDEX answers_by_time ON answers (at)",
     "CREATE UNIQUE INDEX answers_by_place ON answers (place) WHERE place IS NOT NULL",
     "CREATE TABLE waiting (id INTEGER PRIMARY KEY, request BLOB NOT NULL, row INTEGER NOT NULL, label TEXT NOT NULL, "
-    "at REAL NOT NULL, came REAL NOT NULL, UNIQUE (request, row))",
+    "at REAL NOT NULL, came REAL NOT NULL, told TEXT NOT NULL DEFAULT '', UNIQUE (request, row))",
     "CREATE INDEX waiting_by_time ON waiting (came)",
     "CREATE TABLE counters (name TEXT PRIMARY KEY, value INTEGER NOT NULL)",
 )
+# `told` is what was told of a row's columns with its outcome: a JSON object of texts, or nothing.
+_FROM_1 = tuple(f"ALTER TABLE {table} ADD COLUMN told TEXT NOT NULL DEFAULT ''" for table in ("answers", "waiting"))
 _CLASSES = msgspec.json.Decoder(tuple[str, ...])
 
 
@@ -43,6 +45,7 @@ class Labelled(NamedTuple):
     row: int
     label: str
     at: float
+    told: str = ""  # of its columns, as the tables have it
 
 
 class Fate(NamedTuple):
@@ -61,7 +64,7 @@ def prepare(connection: Connection) -> None:
             "Modelyard: install that version."
         )
     if version < VERSION:
-        for statement in _TABLES:
+        for statement in _FROM_1 if version == 1 else _TABLES:
             connection.exec_driver_sql(statement)
         connection.exec_driver_sql(f"PRAGMA user_version = {VERSION}")
 
@@ -94,12 +97,14 @@ def join_labels(connection: Connection, labels: Sequence[Labelled], *, now: floa
             fates.append(Fate(DUPLICATE))
         elif not answers:
             waits.add(key)
-            fresh.append((one.request, one.row, one.label, one.at, now))
+            fresh.append((one.request, one.row, one.label, one.at, now, one.told))
             fates.append(Fate(UNMATCHED))
         else:
-            fates.append(meeting.meet(answers, one.label, one.at))
+            fates.append(meeting.meet(answers, one))
     if fresh:
-        connection.exec_driver_sql("INSERT INTO waiting (request, row, label, at, came) VALUES (?, ?, ?, ?, ?)", fresh)
+        connection.exec_driver_sql(
+            "INSERT INTO waiting (request, row, label, at, came, told) VALUES (?, ?, ?, ?, ?, ?)", fresh
+        )
     meeting.write()
     _count(connection, fates)
     return fates
@@ -108,23 +113,25 @@ def join_labels(connection: Connection, labels: Sequence[Labelled], *, now: floa
 def join_answers(connection: Connection, after: int, *, late_after_s: float) -> None:
     """Give answers with an id above `after` the labels that came before them, of their own or of another release."""
     meeting = _Meeting(connection, late_after_s)  # the few new answers are walked, by CROSS JOIN, not what waits
-    for request, row, label, at in connection.exec_driver_sql(
-        "SELECT a.request, a.row, s.label, s.label_at FROM answers a CROSS JOIN answers s ON s.request = a.request "
-        "AND s.row = a.row AND s.label IS NOT NULL WHERE a.id > ? AND a.label IS NULL GROUP BY a.id ORDER BY a.id",
+    for found in connection.exec_driver_sql(
+        "SELECT a.request, a.row, s.label, s.label_at, s.told FROM answers a CROSS JOIN answers s "
+        "ON s.request = a.request AND s.row = a.row AND s.label IS NOT NULL "
+        "WHERE a.id > ? AND a.label IS NULL GROUP BY a.id ORDER BY a.id",
         (after,),
     ).fetchall():
-        bare = [one for one in _answers_of(connection, {request}).get((request, row), []) if not one.label]
-        meeting.meet(bare, label, at)
+        label = Labelled(*found)
+        others = _answers_of(connection, {label.request}).get((label.request, label.row), [])
+        meeting.meet([one for one in others if not one.label], label)
     meeting.write()
     met = connection.exec_driver_sql(
-        "SELECT w.id, w.request, w.row, w.label, w.at FROM answers a CROSS JOIN waiting w ON w.request = a.request "
-        "AND w.row = a.row WHERE a.id > ? GROUP BY w.id ORDER BY MIN(a.id)",
+        "SELECT w.id, w.request, w.row, w.label, w.at, w.told FROM answers a CROSS JOIN waiting w "
+        "ON w.request = a.request AND w.row = a.row WHERE a.id > ? GROUP BY w.id ORDER BY MIN(a.id)",
         (after,),
     ).fetchall()
     if not met:
         return
     known = _answers_of(connection, {one[1] for one in met})
-    fates = [meeting.meet(known[request, row], label, at) for _, request, row, label, at in met]
+    fates = [meeting.meet(known[one[1], one[2]], Labelled(*one[1:])) for one in met]
     connection.exec_driver_sql("DELETE FROM waiting WHERE id = ?", [(one[0],) for one in met])
     meeting.write()
     _count(connection, fates)
@@ -159,19 +166,19 @@ class _Meeting:
     _met: list[tuple[Any, ...]] = field(default_factory=list)
     _done: set[int] = field(default_factory=set)
 
-    def meet(self, answers: Sequence[_Answer], label: str, at: float) -> Fate:
+    def meet(self, answers: Sequence[_Answer], label: Labelled) -> Fate:
         """Give a label to the answers that it fits."""
-        fits = [(one, fit) for one in answers if (fit := fitting(label, one.classes)) is not None]
+        fits = [(one, fit) for one in answers if (fit := fitting(label.label, one.classes)) is not None]
         if not fits:
-            return Fate(FAULTY, _unfit(label, answers[0]))
+            return Fate(FAULTY, _unfit(label.label, answers[0]))
         is_late = False
         for one, fit in fits:
-            late = at - one.at > self.late_after_s
+            late = label.at - one.at > self.late_after_s
             is_late = is_late or late
             one.label = fit
             if one.id not in self._done:
                 self._done.add(one.id)
-                self._met.append((fit, at, late, one.id))
+                self._met.append((fit, label.at, late, label.told, one.id))
         return Fate(LATE if is_late else JOINED)
 
     def write(self) -> None:
@@ -179,9 +186,9 @@ class _Meeting:
         if not self._met:
             return
         first = counters(self.connection).get("place", 0) + 1
-        rows = [(label, at, late, place, id) for place, (label, at, late, id) in enumerate(self._met, start=first)]
+        rows = [(place, *one) for place, one in enumerate(self._met, start=first)]
         self.connection.exec_driver_sql(
-            "UPDATE answers SET label = ?, label_at = ?, late = ?, place = ? WHERE id = ?", rows
+            "UPDATE answers SET place = ?, label = ?, label_at = ?, late = ?, told = ? WHERE id = ?", rows
         )
         bump(self.connection, {"place": len(rows)})
         self._met.clear()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from modelyard.core.rollout import Policy, Strategy
 from modelyard.errors import ModelyardError, UsageError
 from modelyard.flow.rollout.courses import Courses
 from modelyard.flow.rollout.keeper import Observer, Traffics, put_in_force
-from modelyard.rollout.claims import LATENCY, Against, Claim, claims
+from modelyard.rollout.claims import LATENCY, Against, Claim, claims, judged_at_build, watched
 from modelyard.rollout.course import Course, begin
 from modelyard.rollout.watching import kept_columns, watch
 from modelyard.serve.keep import control
@@ -34,6 +34,7 @@ class Asked:
     candidates: tuple[str, ...]
     policy: Policy
     requirements: tuple[Requirement, ...]
+    features: tuple[str, ...]  # columns of a request
     by: str
     positive: str | None = None
     price_per_cpu_hour: float | None = None
@@ -106,9 +107,25 @@ def told(asked: Asked, course: Course) -> list[str]:
             )
         if claim.requirement.metric == "cost_per_thousand" and claim.counts[0] not in known:
             lines.append(f"{claim.key} is not judged: the spec names no `serving.price_per_cpu_hour`.")
+    lines += _untold(asked)
     if asked.policy.strategy is Strategy.EXPERIMENT and len(asked.candidates) > 1:
         lines.append(f"{len(asked.candidates)} candidates share {100 * asked.policy.share_at(0):g} % of the traffic.")
     return lines
+
+
+def _untold(asked: Asked) -> Iterator[str]:
+    """Say of which columns nothing is known before feedback tells it, or ever."""
+    for one in watched(asked.requirements, asked.policy):
+        if judged_at_build(one):
+            continue
+        if one.metric == "f1" and asked.positive is None:
+            yield f"{one.id} is not judged: over several classes it is no rate of single rows. Promote it by hand."
+        by = [one.group, None if one.slice is None else one.slice.column]
+        for column in (name for name in by if name is not None and name not in asked.features):
+            if one.needs_labels:
+                yield f'{one.id} waits for feedback that tells `{column}`, as "columns": {{"{column}": ...}}.'
+            else:
+                yield f"{one.id} is not judged: no request carries `{column}`. The rollout holds; promote it by hand."
 
 
 def _check_free(courses: Courses, last: Course | None) -> None:

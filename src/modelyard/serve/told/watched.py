@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from modelyard.bundle.answers import column_text
 from modelyard.core.arrays import Columns
 from modelyard.core.contract import Column, Contract, Kind
 from modelyard.core.requirement import Slice
@@ -40,9 +41,4 @@ def groups_of(column: Column, columns: Columns) -> list[str | None]:
         return [None if np.isnat(year) else str(year) for year in values.astype("datetime64[Y]")]
     if column.kind is Kind.BOOLEAN:
         return [None if np.isnan(value) else "true" if value else "false" for value in values]
-    return [None if np.isnan(value) else _spelled(value) for value in values.tolist()]
-
-
-def _spelled(value: float) -> str:
-    """Write a number as the evaluation does."""
-    return str(int(value)) if value == int(value) and abs(value) < 1e15 else repr(value)
+    return [None if np.isnan(value) else column_text(value) for value in values.tolist()]
