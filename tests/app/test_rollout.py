@@ -122,7 +122,7 @@ def test_groups_that_requests_do_not_carry_come_with_feedback(own: Place) -> Non
     good = release(own, seed=7, requirements=[ERRORS, parity], rollout={"strategy": "canary", "steps": steps})
     port = serve(own)
     begun = own.quick("deploy", good)
-    assert begun.code == 0 and "waits for feedback that tells `sex`" in begun.out, begun.out + begun.err
+    assert begun.code == 0 and "waits for feedback that tells `sex`" in begun.err, begun.err
     lines = []
     for number in range(40):
         told = answer(port, {"X-Request-Id": f"q{number}"})

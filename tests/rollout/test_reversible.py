@@ -39,9 +39,9 @@ def test_a_passed_drill_here_and_of_late_is_a_proof() -> None:
 @pytest.mark.parametrize(
     ("records", "why"),
     [
-        ((), "rehearsed never"),
-        ((record(kind="worker_killed"),), "rehearsed never"),
-        ((record(Outcome.NOT_TRIED),), "rehearsed never"),
+        ((), "never rehearsed"),
+        ((record(kind="worker_killed"),), "never rehearsed"),
+        ((record(Outcome.NOT_TRIED),), "never rehearsed"),
         ((record(machine=replace(HERE, cores=4)),), "only on another machine"),
         ((record(machine=replace(HERE, libraries={"numpy": "3"})),), "other versions of its libraries"),
         ((record(Outcome.FAILED),), "did not pass its last drill: as it went"),

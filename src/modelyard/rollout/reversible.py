@@ -33,8 +33,11 @@ def why_unproven(
     ]
     here = [(began, drilled) for began, drilled, is_here in tried if is_here]
     if not here:
-        where = "only on another machine, or with other versions of its libraries" if tried else "never"
-        return f"its way back, `{wanted}`, was rehearsed {where}"
+        if not tried:
+            return f"its way back, `{wanted}`, was never rehearsed"
+        return (
+            f"its way back, `{wanted}`, was rehearsed only on another machine, or with other versions of its libraries"
+        )
     began, last = max(here, key=lambda one: one[0])
     if last.outcome is not Outcome.PASSED:
         return f"its way back, `{wanted}`, did not pass its last drill: {last.why}"
