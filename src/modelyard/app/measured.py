@@ -5,23 +5,19 @@ Its job is one line on standard input; it drains and ends when that input does, 
 
 from __future__ import annotations
 
-import os
-import signal
-import sys
-import threading
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 import msgspec
 
+from modelyard.app.lent import run_lent
 from modelyard.app.settings import read_settings
 from modelyard.app.supervisor import supervisor_ports
 from modelyard.core.clock import SystemClock
-from modelyard.core.codec import decode, encode
 from modelyard.core.evidence import FallbackEvidence
 from modelyard.core.release import Service, Traffic
-from modelyard.errors import ModelyardError, StoreConflict
+from modelyard.errors import StoreConflict
 from modelyard.serve.keep.supervisor import supervise
 from modelyard.serve.messages import SupervisorJob
 from modelyard.store.open import open_store
@@ -60,14 +56,8 @@ class OneRow:
 
 
 def main() -> None:
-    """Run the service until standard input ends; the last line says why it could not."""
-    wanted = decode(sys.stdin.buffer.readline(), MeasuredJob)
-    threading.Thread(target=_end_with_input, daemon=True).start()
-    try:
-        sys.exit(_run(wanted))
-    except ModelyardError as fault:
-        sys.stderr.write(encode({"error": fault.code, "message": str(fault)}).decode() + "\n")
-        sys.exit(fault.exit_code)
+    """Run the service until standard input ends."""
+    run_lent(MeasuredJob, _run)
 
 
 def _run(wanted: MeasuredJob) -> int:
@@ -95,11 +85,6 @@ def _unheard(event: str, facts: Mapping[str, Any]) -> None:
 
 def _untold(release: str, tried: FallbackEvidence) -> None:
     """Leave the release's evidence alone: what is measured is told by who measures."""
-
-
-def _end_with_input() -> None:
-    sys.stdin.buffer.read()
-    os.kill(os.getpid(), signal.SIGTERM)
 
 
 if __name__ == "__main__":

@@ -7,10 +7,7 @@ standard output, which no full disk can stop.
 from __future__ import annotations
 
 import contextlib
-import os
-import signal
 import sys
-import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,11 +15,11 @@ from typing import Any
 import msgspec
 
 from modelyard.app.copy_store import CopyReleases, CopyServices
+from modelyard.app.lent import run_lent
 from modelyard.app.spawn import COMMAND
 from modelyard.core.clock import SystemClock
-from modelyard.core.codec import decode, encode
+from modelyard.core.codec import encode
 from modelyard.core.evidence import FallbackEvidence
-from modelyard.errors import ModelyardError
 from modelyard.serve.keep.change import Changes
 from modelyard.serve.keep.children import spawner
 from modelyard.serve.keep.supervisor import SupervisorPorts, supervise
@@ -39,14 +36,12 @@ class RehearsedJob(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
 
 def main() -> None:
-    """Run the copy until standard input ends; the last line of standard error says why it could not."""
-    wanted = decode(sys.stdin.buffer.readline(), RehearsedJob)
-    threading.Thread(target=_end_with_input, daemon=True).start()
-    try:
-        sys.exit(supervise(wanted.job, _ports(wanted)))
-    except ModelyardError as fault:
-        sys.stderr.write(encode({"error": fault.code, "message": str(fault)}).decode() + "\n")
-        sys.exit(fault.exit_code)
+    """Run the copy until standard input ends."""
+    run_lent(RehearsedJob, _run)
+
+
+def _run(wanted: RehearsedJob) -> int:
+    return supervise(wanted.job, _ports(wanted))
 
 
 def _ports(wanted: RehearsedJob) -> SupervisorPorts:
@@ -76,11 +71,6 @@ def _tell(event: str, facts: Mapping[str, Any]) -> None:
 
 def _untold(release: str, tried: FallbackEvidence) -> None:
     """Leave the release's evidence alone: the drill says what it saw."""
-
-
-def _end_with_input() -> None:
-    sys.stdin.buffer.read()
-    os.kill(os.getpid(), signal.SIGTERM)
 
 
 if __name__ == "__main__":
