@@ -1,9 +1,10 @@
 """Regressions put into a canary under live load: when each was taken back, whom it harmed, and how much was seen.
 
-A release that goes wrong at one thing is rolled out beside the sealed one, with a tenth of 500 requests a second. The
-statistical ones allow no loss (a margin of 0), and are held to the size of a one-sided test with one look and 80 %
-power at the same level, for the effect that was put in: what is seen of it where it is found is more than there is.
-Where a few dozen rows are enough, the test is one that keeps its level with so few: the binomial one, and Student's.
+A release that goes wrong at one thing is rolled out beside the sealed one, with a tenth of 500 requests a second. A
+statistical one has a requirement that allows no loss (a margin of 0), judged together with four others that never fail,
+and is held to the size of a one-sided test with one look and 80 % power at the same corrected level, for the effect put
+in: what is seen of it where it is found is more than there is. Where a few dozen rows are enough, the test is
+one that keeps its level with so few: the binomial one, and Student's.
 """
 
 from __future__ import annotations
@@ -169,8 +170,21 @@ def _of_gap(course: Course, took_s: Floats) -> float:
     return gap_rows((0.3, 0.3), (0.3, 0.2), part=0.5, level=level)
 
 
-def _one(metric: str, more: str = "") -> str:
-    return f"[{{metric: {metric}, margin: 0{more}}}]"
+WIDE = {
+    "error_rate": 0.5,
+    "latency_p95_ms": 10_000,
+    "accuracy": 0.5,
+    "demographic_parity_difference": 0.9,
+    "cost_per_thousand": 1000,
+}  # margins that no case exceeds
+
+
+def _one(metric: str) -> str:
+    """Return five requirements, judged together: one allows no loss, and the others never fail."""
+    more = {"demographic_parity_difference": ", group: group"}
+    lines = [f"{{metric: {one}, margin: {0 if one == metric else wide}{more.get(one, '')}}}"
+             for one, wide in WIDE.items()]  # fmt: skip
+    return f"[{', '.join(lines)}]"
 
 
 CASES = (
@@ -181,7 +195,7 @@ CASES = (
     Case(name="accuracy -3 points (0.85 to 0.82)", candidate=Fault(flips=0.03 / 0.7), requirements=_one("accuracy"),
          metric="accuracy", reference=_of_rates("accuracy", 0.85, 0.82), feedback=True, most_s=300.0),
     Case(name="positives of one group -10 points (0.30 to 0.20)", candidate=Fault(denies=1 / 3),
-         requirements=_one("demographic_parity_difference", ", group: group"),
+         requirements=_one("demographic_parity_difference"),
          metric="demographic_parity_difference", reference=_of_gap, most_s=240.0),
     Case(name="cost x2", candidate=Fault(work=2.15), requirements=_one("cost_per_thousand"),
          metric="cost_per_thousand", reference=_of_cost, work=WORK,
