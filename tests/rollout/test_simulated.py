@@ -7,6 +7,7 @@ from concurrent.futures import ProcessPoolExecutor
 
 import pytest
 
+from modelyard.core.requirement import Verdict
 from modelyard.core.rollout import Cause, Outcome
 from modelyard.measure.exact import proportion_interval
 from tests.rollout.worlds import CANARY, CANDIDATE, FIVE, GOOD, WATCHED, Release, looks, policy_of, run, worse
@@ -57,3 +58,5 @@ def test_every_regression_is_taken_back(candidate: Release) -> None:
         decision, _, _ = run(looks(seed, candidate, batch=500), requirements=FIVE, most=400)
         assert decision.outcome is Outcome.BACK
         assert decision.back[CANDIDATE].cause is Cause.REQUIREMENT
+        decided = [one for one in decision.rulings if one.verdict is not Verdict.INCONCLUSIVE]
+        assert decided and all(one.samples_expected is None for one in decided)  # nothing more is waited for

@@ -50,13 +50,14 @@ def _ruling(required: Requirement, judged: Sequence[Found], ours: Window, stable
         sentences.append(f"{required.metric} needs labels, and none came for {ours.release}; {proxy(*arms)}.")
     expected = [each.expected for _, each in judged if each.verdict is Verdict.INCONCLUSIVE]
     known = [count for count in expected if count is not None]
+    is_told = verdict is Verdict.INCONCLUSIVE and known and len(known) == len(expected) and not uncounted(required)
     return Ruling(
         requirement=required.id,
         release=ours.release,
         verdict=verdict,
         reason=" ".join(sentences),
         samples=min((each.samples for _, each in judged), default=0),
-        samples_expected=max(known) if known and len(known) == len(expected) and not uncounted(required) else None,
+        samples_expected=max(known) if is_told else None,
         incident=verdict is not Verdict.FAIL and any(each.incident for _, each in judged),
     )
 
