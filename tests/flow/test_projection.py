@@ -9,6 +9,7 @@ import pytest
 from msgspec.structs import replace
 
 from modelyard.core.evidence import BuildEvidence
+from modelyard.core.requirement import Stage
 from modelyard.core.rollout import Strategy
 from modelyard.errors import UsageError
 from modelyard.flow.projection import Measured, newest, observed, rollout_lines
@@ -56,6 +57,14 @@ def test_without_an_expected_traffic_requests_are_told_and_what_is_missing(tmp_p
     assert "`rollout.expected_requests_per_s` is not set" in told[1]
     assert any(line.strip().startswith("roc_auc: about") and "requests until half pass" in line for line in told)
     assert not any("hours for half" in line for line in told)
+
+
+@pytest.mark.parametrize("rate", ["", ", expected_requests_per_s: 50"])
+def test_what_nothing_judges_while_serving_is_told_before_a_build(tmp_path: Path, rate: str) -> None:
+    required = REQUIRED + "  - {metric: calibration_error, at_most: 0.1}\n"
+    told = lines(spec_of(tmp_path, f"rollout: {{strategy: canary, limit_hours: 1{rate}}}\n", required=required))
+    assert "a step without a verdict after 1 hour goes back" in told[0]
+    assert any(line.startswith("calibration_error") and "no step goes forward by itself" in line for line in told)
 
 
 def test_before_the_first_release_there_is_nothing_to_compare_with(tmp_path: Path) -> None:
@@ -158,3 +167,12 @@ def test_a_plan_tells_of_the_rollout(shop: Place, tmp_path: Path) -> None:
     assert any("recall: about" in line for line in told.lines) and any("shop@1" in line for line in told.lines)
     (told,) = (section for section in shop.app.plan(shop.spec) if section.title == "Rollout")
     assert told.lines[0].startswith("all_at_once")
+
+
+def test_a_gap_of_a_column_that_is_kept_back_waits_for_labelled_rows(tmp_path: Path) -> None:
+    required = "requirements: [{metric: demographic_parity_difference, at_most: 0.1, group: sex}]\n"
+    seen = spec_of(tmp_path, required=required).requirement_records()[0]
+    audited = LEAST.replace("path: train.csv", "path: train.csv, columns: {sex: {role: audit}}")
+    kept = spec_of(tmp_path, base=audited, required=required).requirement_records()[0]
+    assert (seen.needs_labels, kept.needs_labels) == (False, True)
+    assert kept.stages[Stage.ROLLOUT].population == "labelled requests"

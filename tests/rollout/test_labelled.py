@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given
@@ -15,7 +16,7 @@ from modelyard.core.codec import decode, encode
 from modelyard.core.metrics import METRICS
 from modelyard.core.requirement import Direction, Requirement, Slice
 from modelyard.core.rollout import ArmCounts, Hits, Policy, Strategy, Totals
-from modelyard.rollout.claims import Claim, claims, with_feedback
+from modelyard.rollout.claims import Claim, claims
 from modelyard.rollout.labelled import MOST_IN_WAITING, LabelCounts, fold
 
 STABLE, CANDIDATE = "m@1", "m@2"
@@ -191,8 +192,7 @@ def test_groups_that_only_labelled_rows_tell_are_counted_for_shares_of_positives
     asked = Requirement(id=name, metric=name, direction=Direction.AT_MOST, bound=0.1, group="sex", needs_labels=False)
     policy = Policy(strategy=Strategy.BLUE_GREEN)
     assert name not in counted(rows, claims([asked], policy)).groups  # fronts count what requests carry
-    assert with_feedback([asked], ["sex"]) == (asked,)
-    seen = counted(rows, claims(with_feedback([asked], ["age"]), policy))
+    seen = counted(rows, claims([msgspec.structs.replace(asked, needs_labels=True)], policy))
     wanted = {}
     for group in ("f", "m"):
         said = [row.answered == "yes" for row in rows if (row.release, row.columns["sex"]) == (CANDIDATE, group)]

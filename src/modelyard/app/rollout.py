@@ -18,7 +18,6 @@ from modelyard.errors import UsageError
 from modelyard.flow.rollout.beginning import Asked, start, told
 from modelyard.flow.rollout.courses import Courses
 from modelyard.flow.rollout.observer import Counts
-from modelyard.rollout.claims import with_feedback
 from modelyard.rollout.course import Course
 from modelyard.serve.keep.change import Changed
 from modelyard.store.outcomes import Outcomes
@@ -60,7 +59,7 @@ class RolloutVerbs(CourseVerbs):
             service=name,
             candidates=names,
             policy=spec.policy(chosen),
-            requirements=with_feedback(spec.requirement_records(), features),
+            requirements=spec.requirement_records(),
             features=features,
             by=self.records.settings.user,
             positive=manifest.classes[-1] if manifest.task is Task.BINARY else None,

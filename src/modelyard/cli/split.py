@@ -33,7 +33,7 @@ def traffic(
     """
     split, printer = SplitVerbs(verbs()), Printer(as_json=json)
     if who:
-        met = split.meeting(name, who, dict(_pair(one, ":") for one in header))
+        met = split.meeting(name, who, dict(_pair(one, ":", "HEADER:VALUE, such as x-tenant:acme") for one in header))
         why = f"the rule {met.rule.header}: {met.rule.value}" if met.rule else f"probability {met.probability:g}"
         by = f"its key {met.key}" if met.key is not None else f"its id {who}"
         printer.line(f"{met.release} ({why}{'' if met.rule else f', by {by}'}; epoch {met.epoch})")
@@ -77,15 +77,15 @@ def _show(printer: Printer, name: str, table: Traffic) -> None:
         printer.line(f"Go back to {table.previous}: modelyard rollback {name}")
 
 
-def _pair(text: str, mark: str) -> tuple[str, str]:
+def _pair(text: str, mark: str, wanted: str) -> tuple[str, str]:
     left, found, right = text.partition(mark)
     if not found or not left.strip() or not right.strip():
-        raise UsageError(f"`{text}` has no two parts with `{mark}` between them.")
+        raise UsageError(f"`{text}`: wanted {wanted}.")
     return left.strip(), right.strip()
 
 
 def _share(text: str) -> tuple[str, float]:
-    release, share = _pair(text, "=")
+    release, share = _pair(text, "=", "RELEASE=SHARE, such as income@2=0.1")
     try:
         return release, float(share)
     except ValueError:
@@ -96,7 +96,7 @@ def _rule(text: str) -> HeaderRule:
     left, found, release = text.rpartition("=")
     if not found:
         raise UsageError(f"`{text}` is no rule: HEADER:VALUE=RELEASE is wanted, such as x-beta:yes=income@2.")
-    header, value = _pair(left, ":")
+    header, value = _pair(left, ":", "HEADER:VALUE=RELEASE, such as x-beta:yes=income@2")
     wanted = {"header": header.lower(), "value": value, "release": release.strip()}
     try:
         return msgspec.convert(wanted, HeaderRule)

@@ -14,7 +14,7 @@ from modelyard.core.ports import Releases
 from modelyard.core.requirement import Observation, Requirement
 from modelyard.core.rollout import Policy, Strategy
 from modelyard.evaluate.timing import RUN
-from modelyard.rollout.claims import ERRORS, LATENCY, Against, Claim, Kind, claims
+from modelyard.rollout.claims import ERRORS, LATENCY, Against, Claim, Kind, claims, unjudged
 from modelyard.rollout.plan import Observed
 from modelyard.rollout.plan import plan as project
 from modelyard.spec.system import System
@@ -59,6 +59,7 @@ def rollout_lines(spec: System, before: Measured | None) -> Iterator[str]:
     if rate is None:
         yield "no hours can be told: `rollout.expected_requests_per_s` is not set; requests are, of the whole service:"
         yield from (f"  {one.words}" for step in projection.steps for one in step.claims)
+        yield from unjudged(requirements, policy)
     else:
         yield from projection.words.splitlines()
     yield f"rests on what was measured of {before.release} when it was built, alone and on its test rows"
@@ -79,7 +80,8 @@ def _way(policy: Policy) -> str:
         return f"{policy.strategy}: all of the traffic at once, before anything is judged while serving"
     shares = ", ".join(f"{100 * step.share:g} %" if step.share else "mirrored" for step in policy.steps)
     end = "until one is better" if policy.strategy is Strategy.EXPERIMENT else "then all of it"
-    limit = f"a step without a verdict after {policy.most_s / 3600:g} hours goes back"
+    hours = policy.most_s / 3600
+    limit = f"a step without a verdict after {hours:g} {'hour' if hours == 1 else 'hours'} goes back"
     return f"{policy.strategy}: {shares} of the traffic, {end}; {limit}"
 
 

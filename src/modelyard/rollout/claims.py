@@ -10,12 +10,11 @@ rows of all classes together are right by the share of them that is.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
 import msgspec
-from msgspec.structs import replace
 
 from modelyard.core.requirement import Direction, Estimator, Inference, Requirement, Stage
 from modelyard.core.rollout import Policy
@@ -125,15 +124,13 @@ def watched(requirements: Sequence[Requirement], policy: Policy) -> tuple[Requir
     return chosen if any(one.metric == ERRORS for one in chosen) else (*chosen, _default_errors())
 
 
-def with_feedback(requirements: Sequence[Requirement], features: Collection[str]) -> tuple[Requirement, ...]:
-    """Return the requirements, where those on groups that no request carries wait for labelled rows, which tell them.
-
-    Args:
-        features: columns of a request.
-    """
+def unjudged(requirements: Sequence[Requirement], policy: Policy) -> tuple[str, ...]:
+    """Return in words what no counts can show while serving, for which no step goes forward by itself."""
+    asked = [one for one in watched(requirements, policy) if not judged_at_build(one)]
     return tuple(
-        replace(one, needs_labels=True) if one.group is not None and one.group not in features else one
-        for one in requirements
+        f"{told}: nothing judges it while serving, and no step goes forward by itself."
+        for one in asked
+        for told in uncounted(one)
     )
 
 

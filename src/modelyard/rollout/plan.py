@@ -13,7 +13,7 @@ from modelyard.core.rollout import Policy, Step, Strategy
 from modelyard.errors import UsageError
 from modelyard.measure.sequential import Allowance, Worse
 from modelyard.measure.sequential_plan import PASS_POWER, Assumed, Needed, passed_by, samples_for
-from modelyard.rollout.claims import Against, Claim, Kind, claims, judged_at_build, uncounted, watched
+from modelyard.rollout.claims import Against, Claim, Kind, claims, unjudged
 from modelyard.rollout.judging import Levels, levels
 from modelyard.rollout.words import grouped
 
@@ -90,7 +90,7 @@ def plan(
     if not 0 < requests_per_s < math.inf:
         raise UsageError(f"A rollout is planned for {requests_per_s} requests a second: a number above 0 is wanted.")
     found = claims(requirements, policy)
-    unseen = [told for one in watched(requirements, policy) if not judged_at_build(one) for told in uncounted(one)]
+    unseen = unjudged(requirements, policy)
     allowed = levels(found, policy, 1)
     steps = []
     for place, step in enumerate(policy.steps):
@@ -102,7 +102,7 @@ def plan(
     lines = [f"Projected for {requests_per_s:g} requests a second and a candidate as good as the stable release:"]
     lines += [_words(place, step, policy.most_s) for place, step in enumerate(steps, start=1)]
     lines += [f"    {one.words}" for step in steps for one in step.claims]
-    lines += [f"{told}: nothing judges it while serving, and no step goes forward by itself." for told in unseen]
+    lines += unseen
     return Projection(steps=tuple(steps), words="\n".join(lines))
 
 

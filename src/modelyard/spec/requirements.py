@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Annotated
 
 from pydantic import AfterValidator, Field
@@ -81,9 +81,13 @@ class RequirementSpec(Section):
         versus = "" if self.at_least is not None or self.at_most is not None else "~stable"
         return f"{self.metric}@{where}{versus}" if where else f"{self.metric}{versus}"
 
-    def record(self) -> Requirement:
-        """Return the requirement as every room knows it."""
+    def record(self, kept_back: Collection[str] = ()) -> Requirement:
+        """Return the requirement as every room knows it.
+
+        `kept_back` are columns that no request carries: what compares by them needs labelled rows, which tell them.
+        """
         metric = self.known
+        needs_labels = metric.needs_labels or self.group in kept_back
         column, _, value = (self.slice or "").partition("=")
         return Requirement(
             id=self.name,
@@ -95,13 +99,15 @@ class RequirementSpec(Section):
             group=self.group,
             confidence=self.confidence,
             least_samples=self.least_samples,
-            needs_labels=metric.needs_labels,
+            needs_labels=needs_labels,
             accept_inconclusive=self.accept_inconclusive,
-            stages=_stages(metric, bounded=self.at_least is not None or self.at_most is not None),
+            stages=_stages(
+                metric, bounded=self.at_least is not None or self.at_most is not None, needs_labels=needs_labels
+            ),
         )
 
 
-def _stages(metric: Metric, *, bounded: bool) -> dict[Stage, Estimator]:
+def _stages(metric: Metric, *, bounded: bool, needs_labels: bool) -> dict[Stage, Estimator]:
     """Return where the requirement is checked, what is measured there, and on whom."""
 
     def estimator(population: str, inference: Inference) -> Estimator:
@@ -112,7 +118,7 @@ def _stages(metric: Metric, *, bounded: bool) -> dict[Stage, Estimator]:
     if metric.name in ONLY_ON_THE_BUNDLE:
         later = {Stage.ROLLOUT: build}
     else:
-        served = estimator("labelled requests" if metric.needs_labels else "requests", Inference.ALWAYS_VALID)
+        served = estimator("labelled requests" if needs_labels else "requests", Inference.ALWAYS_VALID)
         later = {Stage.ROLLOUT: served, Stage.LIVE: served}
     # A margin alone speaks of a stable release: there is none at build, and none to compare with later.
     if not bounded:

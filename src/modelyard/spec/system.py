@@ -9,6 +9,7 @@ from typing import Literal
 from pydantic import Field
 
 from modelyard.core import codec
+from modelyard.core.contract import Role
 from modelyard.core.metrics import Task
 from modelyard.core.requirement import Requirement
 from modelyard.core.rollout import Policy, Strategy
@@ -103,7 +104,9 @@ class System(Section):
 
     def requirement_records(self) -> tuple[Requirement, ...]:
         """Return the requirements as every room knows them, in the order of the spec."""
-        return tuple(line.record() for line in self.requirements)
+        columns = self.data.columns.items()
+        kept_back = {name for name, column in columns if column.role not in (None, Role.FEATURE)}
+        return tuple(line.record(kept_back) for line in self.requirements)
 
     def threshold_in_effect(self) -> ThresholdSpec | None:
         """Return how the threshold of a binary task is chosen; None means 0.5."""
