@@ -370,6 +370,7 @@ OF_SEX = Slice(column="sex", value="F")
         (replace(ERRORS, metric="accuracy", slice=OF_SEX, needs_labels=True), "waits for feedback that tells `sex`"),
         (replace(ERRORS, metric="recall", slice=OF_SEX, bound=0.1), "no request carries `sex`"),
         (replace(ERRORS, metric="f1", needs_labels=True), "over several classes"),
+        (replace(ERRORS, metric="calibration_error", needs_labels=True), "no step goes forward by itself"),
     ],
 )
 def test_what_cannot_be_judged_is_said_at_the_beginning(

@@ -173,8 +173,10 @@ def read_feedback(data: bytes, where: str) -> Feedback | Unread:
     """
     try:
         return _FEEDBACK.decode(data)
-    except (msgspec.MsgspecError, ValueError, RecursionError) as fault:
+    except msgspec.ValidationError as fault:
         return Unread(why=f"{where}: {fault}")
+    except (msgspec.MsgspecError, ValueError, RecursionError) as fault:
+        return Unread(why=f'{where}: no JSON object stands there, such as {{"request": "ID", "label": "yes"}}: {fault}')
 
 
 def fitting(label: str, classes: tuple[str, ...]) -> str | None:

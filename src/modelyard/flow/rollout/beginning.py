@@ -15,7 +15,7 @@ from modelyard.core.rollout import Policy, Strategy
 from modelyard.errors import ModelyardError, UsageError
 from modelyard.flow.rollout.courses import Courses
 from modelyard.flow.rollout.keeper import Observer, Traffics, put_in_force
-from modelyard.rollout.claims import LATENCY, Against, Claim, claims, judged_at_build, watched
+from modelyard.rollout.claims import LATENCY, Against, Claim, claims, judged_at_build, unjudged, watched
 from modelyard.rollout.course import Course, begin
 from modelyard.rollout.watching import kept_columns, watch
 from modelyard.serve.keep import control
@@ -107,7 +107,7 @@ def told(asked: Asked, course: Course) -> list[str]:
             )
         if claim.requirement.metric == "cost_per_thousand" and claim.counts[0] not in known:
             lines.append(f"{claim.key} is not judged: the spec names no `serving.price_per_cpu_hour`.")
-    lines += _untold(asked)
+    lines += [*unjudged(asked.requirements, asked.policy), *_untold(asked)]
     if asked.policy.strategy is Strategy.EXPERIMENT and len(asked.candidates) > 1:
         lines.append(f"{len(asked.candidates)} candidates share {100 * asked.policy.share_at(0):g} % of the traffic.")
     return lines
