@@ -87,10 +87,10 @@ def test_an_open_rollout_says_each_reason_once_and_each_requirement_by_its_id() 
 
 
 def test_a_hold_for_open_verdicts_alone_adds_nothing_to_them() -> None:
-    open_one = ruling("accuracy", "accuracy: income@2 has no labelled rows to show yet.")
+    open_one = ruling("accuracy", "accuracy: nothing of income@2 was counted yet.")
     held = Decision(outcome=Outcome.HOLD, reason=f"Held: {open_one.reason}", rulings=(open_one,))
     text = told(replace(course(BOUND), last=held))
-    assert "\nhold\n" in text and text.count("no labelled rows") == 1
+    assert "\nhold\n" in text and text.count("nothing of income@2") == 1
 
 
 def test_two_requirements_with_the_same_words_say_them_once() -> None:

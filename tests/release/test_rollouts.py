@@ -18,7 +18,7 @@ RULINGS = tuple(
     for name, verdict, reason, samples_seen in (
         ("error_rate", Verdict.PASS, "error_rate: requests: 2 of 300 by income@2. Kept.", 300),
         ("latency_p95_ms", Verdict.FAIL, SLOW, 300),
-        ("accuracy~stable", Verdict.INCONCLUSIVE, "accuracy: income@2 has no labelled rows to show yet.", 0),
+        ("accuracy~stable", Verdict.INCONCLUSIVE, "accuracy: nothing of income@2 was counted yet.", 0),
     )
 )
 EVIDENCE = RolloutEvidence(

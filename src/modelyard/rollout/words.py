@@ -28,7 +28,7 @@ def reason(claim: Claim, judged: Judged, ours: tuple[str, ArmCounts], stable: tu
         ours, stable: the releases with their counts since the step began.
     """
     if not judged.samples:
-        return f"{subject(claim)}: {ours[0]} has no {claim.counted} to show yet."
+        return f"{subject(claim)}: nothing of {ours[0]} was counted yet; counted are {claim.counted}."
     told = {Kind.RATE: _rate, Kind.MEAN: _mean, Kind.GAP: _gap}[claim.kind](claim, judged, ours, stable)
     return f"{subject(claim)}: {told} {_tail(claim, judged, ours[0], stable[0])}"
 
