@@ -56,12 +56,13 @@ def own(shop: Place, tmp_path_factory: pytest.TempPathFactory) -> Place:
 
 
 @pytest.fixture(autouse=True)
-def no_process_stays(own: Place) -> Iterator[None]:
-    before = set(Path(tempfile.gettempdir()).glob("modelyard-drill-*"))
+def no_process_stays(own: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", None)  # it is looked for once more
     yield
     own.quick("stop", "shop")
     until(lambda: not ours(own.home), timeout_s=10)
-    assert set(Path(tempfile.gettempdir()).glob("modelyard-drill-*")) <= before
+    assert list(tmp_path.glob("modelyard-drill-*")) == []
 
 
 def drills_of(place: Place, ref: str) -> list[DrillEvidence]:

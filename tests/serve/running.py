@@ -158,12 +158,24 @@ def service(
         sweep(folder, process)
 
 
+def children_of(pid: int) -> list[int]:
+    """Return the processes that one has started."""
+    threads = Path(f"/proc/{pid}/task").glob("*/children")
+    return [int(word) for path in threads for word in path.read_text().split()]
+
+
 def sweep(folder: Path, process: subprocess.Popen[bytes]) -> None:
     """Leave no process behind, however the test ended."""
-    run = read_run(folder)
+    started: list[int] = []
     if process.poll() is None:
+        process.send_signal(signal.SIGSTOP)  # so that it starts nothing more, of which no file tells yet
+        started = children_of(process.pid)
         process.kill()
     process.wait()
+    run = read_run(folder)
+    for pid in started:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
     for child in run.children if run is not None else ():
         end(child.pid, child.start_ticks, number=signal.SIGKILL)
         with contextlib.suppress(ProcessLookupError):
