@@ -77,6 +77,11 @@ def test_nothing_is_imported_inside_a_function_but_in_three_places() -> None:
     assert lazy <= LAZY.keys()
 
 
+def test_nothing_waits_in_a_way_that_forgets_that_it_was_cancelled() -> None:
+    forgetful = [name_of(path) for path in FILES if re.search(r"\bwait_for\(.*\bwait\(\)", path.read_text())]
+    assert forgetful == []  # `serve.pause` says why
+
+
 def test_modules_are_imported_by_name_only_where_the_house_says() -> None:
     named = {name_of(path) for path in FILES if re.search(r"\bimport_module\(|\b__import__\(", path.read_text())}
     entries = {"app/__main__.py"}  # one module a kind of process

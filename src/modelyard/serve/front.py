@@ -24,6 +24,7 @@ from modelyard.serve.http.listener import Listener
 from modelyard.serve.keep.handover import Offer
 from modelyard.serve.keep.prompt import be_prompt
 from modelyard.serve.messages import CONTROL_SOCKET, TRAFFIC_FILE, FrontHello, FrontJob, FrontReport, Push, Routes
+from modelyard.serve.pause import pause
 from modelyard.serve.room import make_room
 from modelyard.serve.told.board import open_board
 from modelyard.serve.told.collector import Collector
@@ -212,8 +213,7 @@ class Front:
                 self.desk.measure()
                 writer.write(_ENCODER.encode(self._state()) + b"\n")
                 await writer.drain()
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._report_soon.wait(), timeout=REPORT_S)
+                await pause(self._report_soon, REPORT_S)
 
     def _state(self) -> FrontReport:
         desk = self.desk

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import math
 from collections.abc import Sequence
 from typing import Any, Protocol, cast
@@ -19,6 +18,7 @@ from modelyard.serve.batching import Settled, Work
 from modelyard.serve.guard.fallback import Reason
 from modelyard.serve.messages import WorkerState
 from modelyard.serve.model import Model
+from modelyard.serve.pause import pause
 from modelyard.serve.wire import (
     LENGTH,
     MOST_FRAME_BYTES,
@@ -133,8 +133,7 @@ class Link(asyncio.Protocol):
             while self.is_connected:
                 if self.is_idle and (self.golden is None or self.owner.now() - self._touched >= self._idle_check_s):
                     self._send_golden()
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._lost.wait(), timeout=self._idle_check_s / 2)
+                await pause(self._lost, self._idle_check_s / 2)
 
     def send(self, batch: Sequence[Work]) -> int:
         """Send a batch; its works are settled when the answer comes, or lost when the worker is. Return its rows."""

@@ -153,7 +153,8 @@ class _Stage:
             heard = _Heard()
             began = time.perf_counter()
             desk.handle(_request(body, heard))
-            await asyncio.wait_for(heard.came.wait(), 2 * self.limits.most_deadline_ms / 1000)
+            async with asyncio.timeout(2 * self.limits.most_deadline_ms / 1000):
+                await heard.came.wait()
             seconds = time.perf_counter() - began
             return seconds, *_judge(body, step, heard.replies)
         except TimeoutError:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
-import contextlib
 import functools
 import signal
 import threading
@@ -45,6 +44,7 @@ from modelyard.serve.messages import (
     Status,
     SupervisorJob,
 )
+from modelyard.serve.pause import pause
 from modelyard.serve.told.board import open_board
 from modelyard.serve.told.board_file import clear
 from modelyard.serve.told.metrics import Metrics
@@ -200,8 +200,7 @@ class Supervisor:
             except Exception as fault:  # noqa: BLE001 - a full disk or process table must not end what still answers
                 self._fault(fault)
                 await asyncio.sleep(FAULT_S)
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._crew.wake.wait(), TICK_S)
+            await pause(self._crew.wake, TICK_S)
 
     def _tick(self, now: float) -> None:
         self._crew.tick(now)
