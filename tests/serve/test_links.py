@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from pathlib import Path
+from typing import cast
 
 import pytest
 
+from modelyard.serve.link import Link
 from modelyard.serve.messages import worker_name
 from modelyard.serve.wire import listen_at
 from tests.serve.callers import until
@@ -31,6 +34,36 @@ def test_a_worker_that_is_lost_is_noted_once_however_often_it_closes_on_who_come
             assert len(lost) == 1
             played.workers[worker_name(RELEASE, 0)].crash()
             await until(lambda: len(lost) == 2)
+
+    run(main())
+
+
+def test_a_link_that_is_lost_as_it_is_made_closes_nothing_of_others(
+    bodies: Bodies, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken: list[int] = []
+    made, lost = Link.connection_made, Link.connection_lost
+
+    def abort_first(link: Link, transport: asyncio.BaseTransport) -> None:
+        made(link, transport)
+        if len(taken) < 3:
+            cast(asyncio.Transport, transport).abort()
+
+    def open_one(link: Link, exc: Exception | None) -> None:
+        lost(link, exc)
+        if len(taken) < 3:
+            taken.append(os.open(os.devnull, os.O_RDONLY))  # has the number that was just given back
+
+    monkeypatch.setattr(Link, "connection_made", abort_first)
+    monkeypatch.setattr(Link, "connection_lost", open_one)
+
+    async def main() -> None:
+        async with stage(tmp_path / "run", bodies) as played:
+            await until(lambda: len(taken) == 3 and played.desk.lanes[RELEASE].ready)
+            await asyncio.sleep(0)
+            for one in taken:
+                os.fstat(one)
+                os.close(one)
 
     run(main())
 
