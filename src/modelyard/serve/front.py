@@ -185,7 +185,8 @@ class Front:
                 sock = connect_to(self.folder, CONTROL_SOCKET, timeout_s=1.0)
                 sock.setblocking(False)
                 reader, writer = await asyncio.open_unix_connection(sock=sock, limit=1024 * 1024)
-                sock.detach()  # the loop owns what it describes, as in `serve.link`
+                if writer.transport.is_closing():
+                    sock.detach()  # uvloop closes what it describes, as in `serve.link`
             except OSError:
                 self._read_copy()
                 await asyncio.sleep(FOLLOW_S)

@@ -237,9 +237,10 @@ class Link(asyncio.Protocol):
             sock.setblocking(False)
             self._arena = arena
             await loop.create_unix_connection(lambda: self, sock=sock)
-            # uvloop owns the descriptor now. Where the worker has gone already, it has given the number back, and to
-            # close the socket as well would close whatever got that number meanwhile: a caller's connection.
-            sock.detach()
+            if not self.is_connected:
+                # uvloop has closed the descriptor without telling the socket, which would close whatever has its number
+                # by now, such as a caller's connection.
+                sock.detach()
         except BaseException:
             sock.close()
             arena.close()
