@@ -136,6 +136,8 @@ def test_groups_that_requests_do_not_carry_come_with_feedback(own: Place) -> Non
         return set() if seen is None else {group for by in seen.groups.values() for group in by}
 
     until(lambda: groups() == {"F", "M"}, timeout_s=10)
+    assert own.quick("rollback", "shop").code == 0
+    ended(own)
 
 
 def test_blue_green_switches_at_once_and_keeps_the_way_back(own: Place) -> None:
